@@ -1,0 +1,178 @@
+"""Sidecar captions: the text file beside a picture that says what is in it, as trainers such as kohya's read it.
+
+Captions are often hand-made, so nothing here loses one: modes say what becomes of an existing text, a file that is
+not UTF-8 is refused rather than replaced, and files are written whole or not at all.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from .files import atomic_write_text
+from .tags import merge_tags, parse_tags
+
+Mode = Literal["skip", "overwrite", "append", "prepend"]
+MODES: tuple[Mode, ...] = get_args(Mode)
+Outcome = Literal["written", "unchanged", "skipped"]
+
+
+class CaptionError(ValueError):
+    """A caption that cannot be read, and so must not be replaced."""
+
+
+@dataclass(frozen=True)
+class CaptionPlan:
+    """What becomes of one sidecar.
+
+    Attributes:
+        path: the sidecar.
+        outcome: ``written``, ``unchanged`` (it says so already), or ``skipped`` (mode skip, and there is one).
+        text: what the sidecar says afterwards; None where it is skipped, since then it is not even read.
+    """
+
+    path: Path
+    outcome: Outcome
+    text: str | None
+
+
+def caption_path(image: str | os.PathLike[str], extension: str = ".txt") -> Path:
+    """The sidecar of a picture: same folder, same stem, another extension (with or without its dot).
+
+    Raises:
+        ValueError: the extension is empty, holds a folder, or is the picture's own, which would overwrite the picture.
+
+    >>> caption_path("set/miku.v2.png").as_posix(), caption_path("a.jpg", "caption").as_posix()
+    ('set/miku.v2.txt', 'a.caption')
+    """
+    image = Path(image)
+    extension = "." + extension.removeprefix(".")
+    if extension == "." or "/" in extension or "\\" in extension or "\0" in extension:
+        raise ValueError(f"caption extension {extension!r} is not an extension such as .txt")
+    if extension.casefold() == image.suffix.casefold():
+        raise ValueError(f"caption extension {extension} is that of the picture {image}, which would be overwritten")
+    return image.with_name(image.stem + extension)
+
+
+def read_caption(path: str | os.PathLike[str]) -> str | None:
+    r"""The text of a sidecar without a byte-order mark and with ``\n`` as line end; None where there is no file.
+
+    Raises:
+        CaptionError: the file is not UTF-8 text.
+        OSError: it cannot be read.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        return None
+    advice = "save it as UTF-8 or move it away; it was left as it is"
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise CaptionError(f"{path} is not UTF-8 text (byte {error.start}): {advice}") from error
+    if "\0" in text:  # UTF-16 without a mark, or no text at all
+        raise CaptionError(f"{path} is not UTF-8 text (it holds zero bytes): {advice}")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def plan_caption(
+    image: str | os.PathLike[str],
+    tags: Sequence[str],
+    mode: Mode = "skip",
+    separator: str = ", ",
+    extension: str = ".txt",
+    replace_counts: bool = False,
+) -> CaptionPlan:
+    """What :func:`write_caption` would do with these arguments; reads, but writes nothing."""
+    if mode not in MODES:
+        raise ValueError(f"caption mode {mode!r} is not known; choose one of {', '.join(MODES)}")
+    if not separator:
+        raise ValueError("the separator of a caption is empty: its tags could not be told apart")
+    path = caption_path(image, extension)
+    if mode == "skip" and path.exists():
+        return CaptionPlan(path, "skipped", None)
+    existing = read_caption(path) or ""
+    if mode in ("append", "prepend"):
+        text = _combine(existing, tags, mode == "prepend", separator, replace_counts)
+    else:
+        text = separator.join(tags)
+    return CaptionPlan(path, "unchanged" if text == existing else "written", text)
+
+
+def write_caption(
+    image: str | os.PathLike[str],
+    tags: Sequence[str],
+    mode: Mode = "skip",
+    separator: str = ", ",
+    extension: str = ".txt",
+    replace_counts: bool = False,
+) -> Outcome:
+    """Write the sidecar of a picture, whole or not at all.
+
+    A missing sidecar counts as an empty one: where there is nothing to say none is made, but ``overwrite`` with no
+    tags empties an existing one. A sidecar that says it already is not touched.
+
+    Args:
+        image: the picture's path; it need not exist.
+        tags: what to write, spelled as wanted (:func:`anigender.tags.spell_tags`).
+        mode: for an existing sidecar ``skip`` leaves it alone, ``overwrite`` replaces it, ``append`` and ``prepend``
+            put the tags that it lacks behind or before its own.
+        separator: goes between tags.
+        extension: the sidecar's.
+        replace_counts: in ``append`` and ``prepend`` drop existing count tags that contradict the new ones
+            (:func:`anigender.tags.merge_tags`). Off by default, since neither mode sounds as if it dropped anything.
+
+    Raises:
+        ValueError: another mode, a wrong extension, an empty separator, or (in ``append`` and ``prepend``) a tag that
+            the separator or a line end would split, so that it could not be found again.
+        CaptionError: an existing sidecar is not UTF-8 text (in every mode but ``skip``).
+        OSError: it cannot be read or written.
+    """
+    plan = plan_caption(image, tags, mode, separator, extension, replace_counts)
+    if plan.outcome == "written" and plan.text is not None:
+        atomic_write_text(plan.path, plan.text)
+    return plan.outcome
+
+
+def _combine(text: str, new: Sequence[str], first: bool, separator: str, replace_counts: bool) -> str:
+    for tag in new:
+        if parse_tags(tag, separator) != [tag]:
+            raise ValueError(f"tag {tag!r} would not be one tag in a caption with the separator {separator!r}")
+    if not new:
+        return text
+    existing = parse_tags(text, separator)
+    merged = merge_tags(existing, new, "first" if first else "last", replace_counts)
+    if merged == existing:
+        return text
+    added = len(merged) - len(existing)
+    # Where the existing tags stay as they stand, so does their text, with its line ends and spaces.
+    mark = separator.strip()
+    if existing and first and merged[added:] == existing:
+        return separator.join([*merged[:added], text.strip().removeprefix(mark).lstrip()])
+    if existing and not first and merged[: len(existing)] == existing:
+        return separator.join([text.strip().removesuffix(mark).rstrip(), *merged[len(existing) :]])
+    return separator.join(merged)
+
+
+def shared_captions(images: Iterable[str | os.PathLike[str]], extension: str = ".txt") -> dict[Path, list[Path]]:
+    """Sidecars that more than one of these pictures would have (``a.png`` and ``a.jpg``), with their pictures.
+
+    A path given twice is one picture. On systems whose file names ignore case, so does this.
+
+    >>> shared = shared_captions(["x/a.png", "x/b.png", "x/a.jpg"])
+    >>> [(path.as_posix(), [image.name for image in images]) for path, images in shared.items()]
+    [('x/a.txt', ['a.png', 'a.jpg'])]
+    """
+    by_sidecar: dict[str, dict[str, Path]] = {}
+    for image in map(Path, images):
+        sidecar = _identity(caption_path(image, extension))
+        by_sidecar.setdefault(sidecar, {}).setdefault(_identity(image), image)
+    groups = [list(group.values()) for group in by_sidecar.values() if len(group) > 1]
+    return {caption_path(group[0], extension): group for group in groups}
+
+
+def _identity(path: Path) -> str:
+    return os.path.normcase(os.path.abspath(path))

@@ -1,0 +1,97 @@
+"""How well heads are found: recall on illustrations, by kind and gender on characters, false heads on negatives."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..boxes import clip, head_from_face, pairwise_iou
+from ..detect import load_detector
+from ..detect.head_detector import HeadDetector
+from ..faces import Faces
+from ..train import dataset
+from ..train.relabel import detections
+
+
+def illustration_recall(found: Iterable[Faces], pictures: Sequence[dataset.Picture]) -> list[bool]:
+    """Whether each picture's known head is met by a box at IoU of 0.5 or more; squares are clipped to the picture."""
+    hits = []
+    for faces, picture in zip(found, pictures, strict=True):
+        height, width = faces.image_sizes[0].tolist()
+        known = clip(torch.from_numpy(picture.heads[:1]), width, height)
+        boxes = clip(faces.boxes.cpu(), width, height)
+        hits.append(bool((pairwise_iou(boxes, known) >= 0.5).any()))
+    return hits
+
+
+def cascade_recall(data: Path, pictures: Sequence[dataset.Picture]) -> list[bool]:
+    """The same for what OpenCV's LBP cascade found (``lbp_opencv4.json``), its faces turned into heads."""
+    stored = json.loads((data / "lbp_opencv4.json").read_text(encoding="utf-8"))["faces"]
+    found = []
+    for picture in pictures:
+        boxes = torch.tensor(stored.get(picture.file, []), dtype=torch.float32).reshape(-1, 4)
+        boxes = head_from_face(torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1))
+        found.append(Faces.from_boxes([boxes], [_size(data / picture.file)]))
+    return illustration_recall(found, pictures)
+
+
+def _size(path: Path) -> tuple[int, int]:
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return image.height, image.width
+
+
+def evaluate_detector(data: Path, detector: HeadDetector | str | Path = "auto") -> dict[str, Any]:
+    """All detector figures.
+
+    Args:
+        data: the data directory.
+        detector: a detector, or what :func:`anigender.detect.load_detector` takes.
+
+    Returns:
+        ``illustrations``: recall on all, on those kept out of training, and the LBP cascade's on all;
+        ``found``: for each kind of ``val`` picture the share of women's and men's in which a head is found;
+        ``false_heads_per_negative``: on the negatives kept out of training, and on all.
+    """
+    if not isinstance(detector, HeadDetector):
+        detector = load_detector(detector)
+    illustrations = dataset.read_illustrations(data)
+    hits = illustration_recall(detections(detector, data, [p.file for p in illustrations]), illustrations)
+    kept_out = [hit for hit, p in zip(hits, illustrations, strict=True) if p.split == "val"]
+    cascade = cascade_recall(data, illustrations)
+
+    pictures = [p for p in dataset.read_pictures(data) if p.split == "val"]
+    found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    for faces, picture in zip(detections(detector, data, [p.file for p in pictures]), pictures, strict=True):
+        found[picture.kind][picture.gender].append(len(faces) > 0)
+        found["all"][picture.gender].append(len(faces) > 0)
+    shares: dict[str, dict[str, float]] = {}
+    for kind, by_gender in found.items():
+        both = [hit for own in by_gender.values() for hit in own]
+        shares[kind] = {name: float(np.mean(own)) for name, own in by_gender.items()}
+        shares[kind] |= {"both": float(np.mean(both)), "count": len(both)}
+
+    negatives = {split: dataset.list_negatives(data, split) for split in ("train", "val")}
+    counts = {split: [len(f) for f in detections(detector, data, files)] for split, files in negatives.items()}
+    return {
+        "threshold": detector.threshold,
+        "illustrations": {
+            "recall": float(np.mean(hits)),
+            "recall_kept_out": float(np.mean(kept_out)),
+            "count": len(hits),
+            "count_kept_out": len(kept_out),
+            "recall_lbp_cascade": float(np.mean(cascade)),
+        },
+        "found": shares,
+        "false_heads_per_negative": {
+            "kept_out": float(np.mean(counts["val"])),
+            "all": float(np.mean(counts["val"] + counts["train"])),
+        },
+    }

@@ -1,0 +1,271 @@
+"""Pictures from files: finding them, decoding them ahead of the computation, and outliving the broken ones."""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from .faces import Faces
+from .pipeline import Pipeline
+
+SUFFIXES = frozenset(
+    ".png .jpg .jpeg .jpe .jfif .webp .bmp .dib .gif .tif .tiff .avif .jp2 .tga .ppm .pgm .pbm .pnm .ico .apng .qoi".split()
+)
+MAX_PIXELS = 178_956_970  # where Pillow itself refuses a picture as a decompression bomb
+AHEAD_PIXELS = 48_000_000  # decoded pictures waiting for the computation: 144 MB as RGB
+
+
+class ImageError(ValueError):
+    """A file that cannot be read as a picture; the message says why, without the path."""
+
+
+def find_images(paths: Iterable[str | Path], recursive: bool = False) -> Iterator[tuple[Path, str | None]]:
+    """The pictures that the given files and folders stand for.
+
+    A file stands for itself, whatever its suffix; a folder for the pictures in it by suffix, in name order
+    (with ``recursive``, those of its subfolders too, in the order of their relative paths).
+
+    Yields:
+        ``(path, None)``, or ``(path, reason)`` for what does not exist or may not be listed.
+    """
+    for given in paths:
+        path = Path(given)
+        if path.is_dir():
+            yield from _in_folder(path, recursive)
+        elif path.exists():
+            yield path, None
+        else:
+            yield path, "no such file or folder"
+
+
+def _in_folder(folder: Path, recursive: bool) -> Iterator[tuple[Path, str | None]]:
+    try:
+        with os.scandir(folder) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError as error:
+        yield folder, f"cannot list the folder: {error.strerror}"
+        return
+    for entry in entries:
+        path = Path(entry.path)
+        # A link to a folder may lead back up: it is not followed.
+        if entry.is_dir(follow_symlinks=False):
+            if recursive:
+                yield from _in_folder(path, recursive)
+        elif path.suffix.lower() in SUFFIXES:
+            yield path, None
+
+
+def picture_size(path: Path) -> tuple[int, int]:
+    """(height, width) after EXIF rotation, from the header alone.
+
+    Raises:
+        ImageError: the header cannot be read, or it claims more than :data:`MAX_PIXELS`.
+    """
+    with _opened(path) as image:
+        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def read_image(path: str | Path, background: int = 255) -> Tensor:
+    """A file as ``[H, W, 3]`` uint8 sRGB: EXIF rotation applied, alpha composited, the first frame of an animation.
+
+    Args:
+        path: any format that Pillow reads, whatever its suffix.
+        background: grey level behind transparent pixels, 0-255.
+
+    Raises:
+        ImageError: missing, truncated, not a picture, or a decompression bomb.
+    """
+    with _opened(path) as image:
+        return _decode(image, background)
+
+
+def read_frames(path: str | Path, background: int = 255) -> Iterator[Tensor]:
+    """Every frame of an animation, one at a time, each as :func:`read_image` gives the first."""
+    with _opened(path) as image:
+        for i in range(getattr(image, "n_frames", 1)):
+            try:
+                image.seek(i)
+            except (OSError, EOFError, ValueError, SyntaxError) as error:
+                raise ImageError(f"frame {i} cannot be read: {_reason(error)}") from error
+            yield _decode(image, background)
+
+
+def _opened(path: str | Path) -> Image.Image:
+    try:
+        image = Image.open(path)
+    except Exception as error:  # decoders raise anything on hostile bytes; one bad file is one failure
+        raise ImageError(_reason(error, path)) from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise ImageError(f"claims {image.width} x {image.height} pixels, the limit is {MAX_PIXELS} in all")
+    return image
+
+
+def _reason(error: Exception, path: str | Path | None = None) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        empty = path is not None and Path(path).is_file() and Path(path).stat().st_size == 0
+        return "the file is empty" if empty else "not a picture in any format that can be read here"
+    if isinstance(error, Image.DecompressionBombError):
+        return f"claims too many pixels, the limit is {MAX_PIXELS} in all"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    return str(error) or type(error).__name__
+
+
+def _decode(image: Image.Image, background: int) -> Tensor:
+    try:
+        upright = ImageOps.exif_transpose(image)
+        pixels = np.asarray(_to_rgb(upright if upright is not None else image, background))
+    except ImageError:
+        raise
+    except MemoryError as error:
+        raise ImageError(f"needs more memory than there is ({image.width} x {image.height})") from error
+    except Exception as error:  # see _opened
+        raise ImageError(_reason(error)) from error
+    return torch.from_numpy(pixels.copy() if not pixels.flags.writeable else pixels)
+
+
+def _to_rgb(image: Image.Image, background: int) -> Image.Image:
+    if image.mode.startswith("I") or image.mode == "F":
+        values = np.asarray(image).astype(np.float64)
+        top = float(np.nanmax(values, initial=0.0))
+        # 16-bit files come as I;16 or I, and small values are still 16-bit; floats are either 0-1 or 0-255.
+        whole = 65535.0 if image.mode.startswith("I") else (1.0 if top <= 1.0 else 255.0)
+        image = Image.fromarray((np.nan_to_num(values).clip(0, whole) * (255.0 / whole)).round().astype(np.uint8))
+    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, (background, background, background, 255))
+        canvas.alpha_composite(image)
+        image = canvas
+    return image.convert("RGB")
+
+
+@dataclass(frozen=True)
+class Result:
+    """What became of one file.
+
+    Attributes:
+        path: as found.
+        size: (height, width), or None where it could not be read.
+        faces: its faces in host memory, as a batch of one picture; None where ``error`` is set.
+        error: why there are none to speak of.
+        pixels: the decoded picture ``[H, W, 3]`` uint8, where it was asked for.
+    """
+
+    path: Path
+    size: tuple[int, int] | None = None
+    faces: Faces | None = None
+    error: str | None = None
+    pixels: Tensor | None = None
+
+
+def decoded(
+    found: Iterable[tuple[Path, str | None]], threads: int | None = None, ahead: int = 64
+) -> Iterator[tuple[Path, Tensor | str]]:
+    """Decode files in threads, ahead of whoever consumes them, in order and within bounded memory.
+
+    Args:
+        found: what :func:`find_images` yields.
+        threads: decoding threads; the CPU's count where None.
+        ahead: most pictures decoded but not yet consumed; :data:`AHEAD_PIXELS` bounds them too.
+
+    Yields:
+        ``(path, pixels)``, or ``(path, reason)`` for what could not be read.
+    """
+    source = iter(found)
+    waiting: deque[tuple[Path, Future[Tensor] | str, int]] = deque()
+    pixels_waiting = 0
+    exhausted = False
+    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+        try:
+            while True:
+                while not exhausted and len(waiting) < ahead and (pixels_waiting < AHEAD_PIXELS or not waiting):
+                    try:
+                        path, problem = next(source)
+                    except StopIteration:
+                        exhausted = True
+                        break
+                    if problem is not None:
+                        waiting.append((path, problem, 0))
+                        continue
+                    try:
+                        height, width = picture_size(path)
+                    except ImageError as error:
+                        waiting.append((path, str(error), 0))
+                        continue
+                    waiting.append((path, pool.submit(read_image, path), height * width))
+                    pixels_waiting += height * width
+                if not waiting:
+                    return
+                path, outcome, area = waiting.popleft()
+                pixels_waiting -= area
+                if isinstance(outcome, Future):
+                    try:
+                        outcome_or_reason: Tensor | str = outcome.result()
+                    except ImageError as error:
+                        outcome_or_reason = str(error)
+                else:
+                    outcome_or_reason = outcome
+                yield path, outcome_or_reason
+        finally:  # an abandoned iteration must not decode on
+            for _, outcome, _ in waiting:
+                if isinstance(outcome, Future):
+                    outcome.cancel()
+
+
+def process(
+    found: Iterable[tuple[Path, str | None]],
+    pipeline: Pipeline,
+    batch: int = 16,
+    threads: int | None = None,
+    keep_pixels: bool = False,
+) -> Iterator[Result]:
+    """Files through the pipeline: one result per file, in order, whatever becomes of single files.
+
+    Memory does not grow with the number of files: at most one batch and the pictures decoded ahead are held.
+    """
+    pending: list[tuple[Path, Tensor | str]] = []
+
+    def flush() -> Iterator[Result]:
+        pictures = [pixels for _, pixels in pending if isinstance(pixels, Tensor)]
+        faces = pipeline(pictures).cpu() if pictures else None
+        place = 0
+        for path, pixels in pending:
+            if isinstance(pixels, str):
+                yield Result(path, error=pixels)
+                continue
+            assert faces is not None
+            size = (pixels.shape[0], pixels.shape[1])
+            yield Result(path, size, faces.of_image(place), pixels=pixels if keep_pixels else None)
+            place += 1
+        pending.clear()
+
+    area = 0
+    for item in decoded(found, threads, ahead=max(2, batch) * 2):
+        pending.append(item)
+        area += item[1].shape[0] * item[1].shape[1] if isinstance(item[1], Tensor) else 0
+        if len(pending) >= batch or area >= AHEAD_PIXELS:
+            yield from flush()
+            area = 0
+    yield from flush()
+
+
+def overlapping_names(paths: Sequence[Path]) -> list[str]:
+    """File names that occur more than once among ``paths``: they would collide in one output folder."""
+    seen: set[str] = set()
+    twice: list[str] = []
+    for path in paths:
+        if path.name in seen:
+            twice.append(path.name)
+        seen.add(path.name)
+    return twice

@@ -1,0 +1,290 @@
+"""The image contract: what a picture may be, how it is checked, and the one place where head crops are made."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .faces import Faces
+
+Images = Tensor | Sequence[Tensor]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Pictures of one size: ``pixels [b, H, W, 3]`` and ``index [b]``, their places in the batch.
+
+    On the CPU the pixels are uint8 (resampling bytes is about ten times as fast as floats there, and what is
+    classified is what would be saved); on other devices they keep the precision they came in.
+    """
+
+    pixels: Tensor
+    index: list[int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A checked batch, sorted into groups of equal size so that each group can be worked on at once.
+
+    ``first`` is the place of its first picture in the caller's batch, for messages.
+    """
+
+    groups: list[Group]
+    sizes: list[tuple[int, int]]
+    device: torch.device
+    first: int = 0
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
+def check(images: Images, background: float = 1.0, first: int = 0) -> Batch:
+    """Check a batch and sort it into groups.
+
+    Pixel values are checked here on the CPU only. Elsewhere that would make the host wait for the device: there
+    NaN and infinity are found when the detector's results are read.
+
+    Args:
+        images: ``[B, H, W, C]``, or a sequence of ``[H, W, C]`` of any sizes; float of any precision with values
+            0-1 (a little beyond is clamped later) or uint8; 1 (grey), 3 (RGB) or 4 (RGBA) channels; sRGB.
+        background: grey level 0-1 behind transparent pixels.
+        first: what messages call the first picture, where the batch is a piece of a longer one.
+
+    Raises:
+        TypeError: not tensors, or of an integer type other than uint8.
+        ValueError: another rank, channel count, an empty side, NaN or infinity; the message names the picture.
+
+    >>> check(torch.zeros(2, 8, 6, 3)).sizes
+    [(8, 6), (8, 6)]
+    """
+    if isinstance(images, Tensor):
+        if images.ndim != 4:
+            hint = "; add a batch axis with images[None]" if images.ndim == 3 else ""
+            raise ValueError(f"images have shape {list(images.shape)}, expected [B, H, W, C]{hint}")
+        stacks = [(images, list(range(images.shape[0])))] if images.shape[0] else []
+        if not stacks:
+            return Batch([], [], images.device, first)
+    elif isinstance(images, Sequence) and not isinstance(images, str):
+        by_shape: dict[tuple, list[int]] = {}
+        for i, image in enumerate(images):
+            if not isinstance(image, Tensor):
+                raise TypeError(f"image {i + first} is a {type(image).__name__}, expected a torch tensor [H, W, C]")
+            if image.ndim != 3:
+                raise ValueError(f"image {i + first} has shape {list(image.shape)}, expected [H, W, C]")
+            by_shape.setdefault((tuple(image.shape), image.dtype, image.device), []).append(i)
+        stacks = [(torch.stack([images[i] for i in index]), index) for index in by_shape.values()]
+    else:
+        raise TypeError(f"images are a {type(images).__name__}, expected a tensor [B, H, W, C] or a list of [H, W, C]")
+    sizes: list[tuple[int, int]] = [(0, 0)] * sum(len(index) for _, index in stacks)
+    groups = []
+    for pixels, index in stacks:
+        height, width, channels = pixels.shape[1:]
+        at = f"image {index[0] + first}"
+        if height < 1 or width < 1:
+            raise ValueError(f"{at} has shape {[height, width, channels]}: an image needs at least one pixel")
+        if channels not in (1, 3, 4):
+            swapped = "; channels come last here, permute first" if height in (1, 3, 4) else ""
+            raise ValueError(
+                f"{at} has shape {[height, width, channels]}: expected 1, 3 or 4 channels [H, W, C]{swapped}"
+            )
+        if not pixels.dtype.is_floating_point and pixels.dtype != torch.uint8:
+            raise TypeError(f"{at} is {pixels.dtype}, expected a float type with values 0-1 or uint8")
+        if pixels.device.type == "cpu" and pixels.dtype.is_floating_point:
+            sums = pixels.flatten(1).sum(1, dtype=torch.float32)  # NaN and infinity survive a sum
+            if not bool(sums.isfinite().all()):
+                raise finite_error(index[int((~sums.isfinite()).nonzero()[0])] + first)
+        groups.append(Group(_bytes_on_cpu(to_rgb(pixels, background)), index))
+        for i in index:
+            sizes[i] = (height, width)
+    devices = {group.pixels.device for group in groups}
+    if len(devices) > 1:
+        raise ValueError(f"the images are on several devices ({', '.join(map(str, devices))}); move them to one")
+    return Batch(groups, sizes, devices.pop() if devices else torch.device("cpu"), first)
+
+
+def to_rgb(pixels: Tensor, background: float = 1.0) -> Tensor:
+    """``[..., C]`` with 1, 3 or 4 channels to ``[..., 3]``; alpha is composited over a grey ``background``."""
+    channels = pixels.shape[-1]
+    if channels == 3:
+        return pixels
+    if channels == 1:
+        return pixels.expand(*pixels.shape[:-1], 3)
+    if pixels.dtype == torch.uint8:
+        pixels = pixels.float() / 255
+    alpha = pixels[..., 3:].clamp(0, 1)
+    return pixels[..., :3] * alpha + background * (1 - alpha)
+
+
+def _bytes_on_cpu(pixels: Tensor) -> Tensor:
+    """Round to 8 bits on the CPU, in pieces that stay in its cache; elsewhere as it is."""
+    if pixels.device.type != "cpu" or pixels.dtype == torch.uint8:
+        return pixels
+    result = torch.empty(pixels.shape, dtype=torch.uint8)
+    for source, target in zip(pixels.reshape(-1).split(1 << 17), result.view(-1).split(1 << 17), strict=True):
+        target.copy_(source.float().mul(255).add_(0.5).clamp_(0, 255))
+    return result
+
+
+def finite_error(index: int) -> ValueError:
+    """The error for a picture with NaN or infinity, which is only found where pixels have been read anyway."""
+    return ValueError(
+        f"image {index} holds NaN or infinity, expected values 0-1: the step that made it failed "
+        "(a VAE in half precision often does; decode in float32)"
+    )
+
+
+def resize(pixels: Tensor, height: int, width: int) -> Tensor:
+    """``[b, H, W, 3]`` to ``[b, 3, height, width]`` of the same dtype by antialiased bilinear interpolation.
+
+    Every pixel has a share in the result, so one NaN anywhere shows in it.
+    """
+    x = pixels.permute(0, 3, 1, 2)
+    if x.shape[-2:] == (height, width):
+        return x
+    if x.dtype in (torch.float16, torch.bfloat16):
+        x = x.float()
+    return F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)
+
+
+def unit_range(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+    """uint8 0-255 or float, a little out of range perhaps, to ``dtype`` in 0-1; NaN stays NaN."""
+    return x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype).clamp(0, 1)
+
+
+def head_crops(images: Images | Batch, faces: Faces, size: int, margin: float = 1.0) -> Tensor:
+    """Square crops around all faces of a batch: the one place that turns a box into what a classifier sees.
+
+    A crop is centred on its box, ``margin`` times as wide as the box's longer side; where it leaves the picture, the
+    picture's own edge is repeated. On the CPU each crop is cut at whole pixels and resampled with an antialiasing
+    filter; on other devices all crops of a batch are sampled at once, large ones from a halved picture (a mip map;
+    Williams, "Pyramidal parametrics", 1983) at four points per pixel.
+
+    Args:
+        images: the batch in which the faces were found.
+        faces: their boxes, on the images' device.
+        size: side of a crop in pixels.
+        margin: crop side over box side.
+
+    Returns:
+        ``[N, 3, size, size]`` float32 in 0-1 on the images' device, in the faces' order.
+
+    Raises:
+        ValueError: ``size`` or ``margin`` is not positive, or the faces belong to a batch of another length.
+
+    >>> faces = Faces.from_boxes([[[2, 2, 6, 6]]], sizes=[(8, 8)])
+    >>> head_crops(torch.ones(1, 8, 8, 3), faces, size=4).shape
+    torch.Size([1, 3, 4, 4])
+    """
+    if size < 1 or margin <= 0:
+        raise ValueError(f"size is {size} and margin {margin}, both must be positive")
+    batch = images if isinstance(images, Batch) else check(images)
+    if faces.images != len(batch):
+        raise ValueError(f"the faces belong to {faces.images} images, {len(batch)} were given")
+    if not len(faces):
+        return torch.zeros(0, 3, size, size, device=batch.device)
+    boxes = faces.boxes.to(batch.device)
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=1.0) * margin
+    rows_by_image: dict[int, list[int]] = {}
+    for row, image in enumerate(faces.image_index.tolist()):
+        rows_by_image.setdefault(image, []).append(row)
+    if batch.device.type == "cpu":
+        return _crops_one_by_one(batch, rows_by_image, centres, sides, size)
+    return _crops_at_once(batch, rows_by_image, centres, sides, size)
+
+
+def _crops_one_by_one(
+    batch: Batch, rows_by_image: dict[int, list[int]], centres: Tensor, sides: Tensor, size: int
+) -> Tensor:
+    """The crops by cutting and shrinking bytes: a few tenths of a millisecond each."""
+    crops = torch.empty(len(sides), 3, size, size, dtype=torch.uint8)
+    lows = (centres - sides[:, None] / 2).round().long().tolist()
+    extents = sides.round().clamp(min=1).long().tolist()
+    for group in batch.groups:
+        height, width = group.pixels.shape[1:3]
+        for place, image in enumerate(group.index):
+            for row in rows_by_image.get(image, ()):
+                (x, y), side = lows[row], extents[row]
+                # A box wholly outside keeps at least the picture's nearest row and column.
+                x0, y0 = min(max(x, 0), width - 1), min(max(y, 0), height - 1)
+                x1, y1 = max(min(x + side, width), x0 + 1), max(min(y + side, height), y0 + 1)
+                region = group.pixels[place, y0:y1, x0:x1].permute(2, 0, 1)[None]
+                outside = (x0 - x, x + side - x1, y0 - y, y + side - y1)
+                scale = size / side
+                # Shrink what is there first and repeat the edge afterwards: it stays cheap for huge boxes.
+                left, right, top, bottom = (max(0, round(v * scale)) for v in outside)
+                left, top = min(left, size - 1), min(top, size - 1)
+                right, bottom = min(right, size - 1 - left), min(bottom, size - 1 - top)
+                inner = (size - top - bottom, size - left - right)
+                if region.shape[-2:] != inner:
+                    region = F.interpolate(region, inner, mode="bilinear", antialias=True, align_corners=False)
+                if left or right or top or bottom:
+                    region = F.pad(region.float(), (left, right, top, bottom), mode="replicate")
+                crops[row] = region[0].to(torch.uint8)
+    return crops.float().div_(255)
+
+
+def _crops_at_once(
+    batch: Batch, rows_by_image: dict[int, list[int]], centres: Tensor, sides: Tensor, size: int
+) -> Tensor:
+    """The crops by sampling mip maps of whole groups of pictures: a few kernels however many faces there are."""
+    crops = torch.zeros(len(sides), 3, size, size, device=batch.device)
+    levels = (sides / (2.0 * size)).log2().ceil().clamp(0, 12).long().tolist()
+    for group in batch.groups:
+        wanted = [(place, rows_by_image[image]) for place, image in enumerate(group.index) if image in rows_by_image]
+        if not wanted:
+            continue
+        pixels = group.pixels[[place for place, _ in wanted]] if len(wanted) < len(group.index) else group.pixels
+        x = pixels.permute(0, 3, 1, 2)
+        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
+        for level in range(max(levels[row] for _, rows in wanted for row in rows) + 1):
+            if level:
+                x = _halve(x)
+            here = [(i, [row for row in rows if levels[row] == level]) for i, (_, rows) in enumerate(wanted)]
+            here = [(i, rows) for i, rows in here if rows]
+            if here:
+                _sample(x, here, centres, sides, 1 << level, size, crops)
+    return crops.clamp_(0, 1)
+
+
+def _halve(x: Tensor) -> Tensor:
+    """Half the size by 2x2 averages; an odd side keeps its last row or column."""
+    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
+
+
+def _sample(
+    x: Tensor,
+    rows_of_image: list[tuple[int, list[int]]],
+    centres: Tensor,
+    sides: Tensor,
+    shrunk: int,
+    size: int,
+    crops: Tensor,
+) -> None:
+    """Fill the crops of these rows from ``x [b, 3, h, w]``, pictures at ``1 / shrunk`` of their size."""
+    most = max(len(rows) for _, rows in rows_of_image)
+    padded = [rows + rows[:1] * (most - len(rows)) for _, rows in rows_of_image]
+    rows = torch.tensor(padded, device=x.device)
+    fine = 2 * size
+    steps = (torch.arange(fine, device=x.device, dtype=torch.float32) + 0.5) / fine - 0.5
+    # Pixel coordinates of the original, then of this level, then grid_sample's -1..1 (align_corners=False).
+    at = centres[rows][..., None] + sides[rows][..., None, None] * steps
+    unit = torch.tensor([x.shape[3], x.shape[2]], device=x.device, dtype=torch.float32)[:, None] * shrunk
+    at = at / unit * 2 - 1
+    grid = torch.stack(
+        (
+            at[:, :, 0, None, :].expand(-1, -1, fine, -1),
+            at[:, :, 1, :, None].expand(-1, -1, -1, fine),
+        ),
+        -1,
+    ).reshape(len(rows_of_image), most * fine, fine, 2)
+    chosen = [i for i, _ in rows_of_image]
+    source = x if len(chosen) == x.shape[0] else x[chosen]
+    out = F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    out = F.avg_pool2d(out.reshape(len(chosen), 3, most, fine, fine).transpose(1, 2).flatten(0, 1), 2)
+    kept = [i * most + j for i, (_, own) in enumerate(rows_of_image) for j in range(len(own))]
+    crops[[row for _, own in rows_of_image for row in own]] = out[kept]

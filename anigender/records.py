@@ -1,0 +1,49 @@
+"""One picture's answer as the JSON line that the command line prints and files keep."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from .folders import Result
+
+
+def record(result: Result, tags: Sequence[str] = ()) -> dict[str, Any]:
+    """The answer for one file as plain values.
+
+    Returns:
+        ``image`` (the path as given), ``width`` and ``height`` (None where unreadable), ``faces`` (boxes in pixels
+        of the original picture, after EXIF rotation), ``tags``, and ``error`` (None where all went well).
+    """
+    faces = []
+    for face in result.faces or ():
+        entry: dict[str, Any] = {"box": [round(v, 1) for v in face.box], "detection": round(face.detection, 4)}
+        if face.female is not None and face.male is not None and face.confidence is not None:
+            female = round(face.female, 4)
+            entry |= {
+                "gender": face.gender,
+                "confidence": round(face.confidence, 4),
+                "probabilities": {"female": female, "male": round(1 - female, 4)},
+            }
+        faces.append(entry)
+    height, width = result.size if result.size is not None else (None, None)
+    return {
+        "image": _text(result.path),
+        "width": width,
+        "height": height,
+        "faces": faces,
+        "tags": list(tags),
+        "error": result.error,
+    }
+
+
+def _text(path: os.PathLike[str]) -> str:
+    """A path as valid Unicode: bytes that are not UTF-8 are shown escaped, since JSON cannot hold them."""
+    return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def line(values: dict[str, Any]) -> str:
+    """A record as one line of JSON, without the newline; letters outside ASCII stay readable."""
+    return json.dumps(values, ensure_ascii=False)

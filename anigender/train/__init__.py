@@ -1,0 +1,1 @@
+"""Learning the embedded models. Nothing here is imported at inference."""

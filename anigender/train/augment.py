@@ -1,0 +1,149 @@
+"""Random framings and degradations of head crops, a whole batch at a time."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+CACHE_MARGIN = 1.6  # cached crops show this many head sides, so that any framing can be cut from them
+CACHE_SIZE = 144
+
+
+def frame(
+    crops: Tensor, size: int, margin: Tensor, shift: Tensor, turn: Tensor, mirror: Tensor, stretch: Tensor | None = None
+) -> Tensor:
+    """Cut a framing out of cached crops.
+
+    Args:
+        crops: ``[B, C, K, K]`` float, the head filling ``1 / CACHE_MARGIN`` of each side.
+        size: side of the result.
+        margin: ``[B]`` head sides that the framing shows.
+        shift: ``[B, 2]`` offset of its centre, in head sides.
+        turn: ``[B]`` radians.
+        mirror: ``[B]`` bool.
+        stretch: ``[B]`` width over height of what is shown, 1 where left out.
+
+    Returns:
+        ``[B, C, size, size]``; the crop's own edge is repeated beyond it.
+    """
+    scale = margin / CACHE_MARGIN
+    stretch = torch.ones_like(scale) if stretch is None else stretch
+    cos, sin = turn.cos() * scale, turn.sin() * scale
+    sign = torch.where(mirror, -1.0, 1.0)
+    offset = shift * 2 / CACHE_MARGIN
+    theta = torch.stack(
+        (
+            torch.stack((cos * sign * stretch, -sin / stretch, offset[:, 0]), -1),
+            torch.stack((sin * sign * stretch, cos / stretch, offset[:, 1]), -1),
+        ),
+        1,
+    )
+    grid = F.affine_grid(theta, [len(crops), crops.shape[1], size, size], align_corners=False)
+    return F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
+
+
+def plain(crops: Tensor, size: int, margin: float = 1.0) -> Tensor:
+    """The framing that inference uses, from cached uint8 RGBA crops over white, as RGB in 0-1."""
+    x = crops.float() / 255
+    n = len(x)
+    zeros = torch.zeros(n)
+    x = frame(x, size, torch.full((n,), margin), torch.zeros(n, 2), zeros, zeros.bool())
+    return x[:, :3] * x[:, 3:] + (1 - x[:, 3:])
+
+
+def _backgrounds(count: int, size: int, generator: torch.Generator) -> Tensor:
+    """``[count, 3, size, size]``: white, flat colours, gradients and coarse noise in equal parts."""
+    kind = torch.randint(0, 4, (count,), generator=generator)
+    flat = torch.rand(count, 3, 1, 1, generator=generator).expand(-1, -1, size, size)
+    white = torch.ones(count, 3, size, size)
+    corners = torch.rand(count, 3, 2, 2, generator=generator)
+    gradient = F.interpolate(corners, (size, size), mode="bilinear", align_corners=True)
+    cells = torch.rand(count, 3, 6, 6, generator=generator)
+    noise = F.interpolate(cells, (size, size), mode="bicubic").clamp(0, 1)
+    stacked = torch.stack((white, flat, gradient, noise))
+    return stacked[kind, torch.arange(count)]
+
+
+def _colour(x: Tensor, generator: torch.Generator, strength: float) -> Tensor:
+    """Per picture: brightness, contrast, saturation, hue turn, channel gains, gamma, grey, inversion never."""
+    n = len(x)
+
+    def uniform(low: float, high: float, channels: int = 1) -> Tensor:
+        return torch.rand(n, channels, 1, 1, generator=generator) * (high - low) + low
+
+    luma = torch.tensor([0.299, 0.587, 0.114])[None, :, None, None]
+    grey = (x * luma).sum(1, keepdim=True)
+    turned = torch.rand(n, generator=generator) < 0.3 * strength
+    angle = torch.where(turned, (torch.rand(n, generator=generator) - 0.5) * 2 * torch.pi, 0.0)
+    angle = torch.where(torch.rand(n, generator=generator) < 0.5, angle, angle * 0.12)
+    # A turn around the grey axis in RGB: cheap and close enough to a hue turn.
+    cos, sin = angle.cos()[:, None, None], angle.sin()[:, None, None]
+    third = 1.0 / 3.0
+    cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) * third**0.5
+    rotation = cos * torch.eye(3) + sin * cross + (1 - cos) * third
+    x = torch.einsum("nij,njhw->nihw", rotation, x)
+    x = grey + (x - grey) * uniform(0.4, 1.5)
+    middle = x.mean((1, 2, 3), keepdim=True)
+    x = middle + (x - middle) * uniform(0.6, 1.35) + uniform(-0.18, 0.18)
+    x = (x * uniform(0.88, 1.12, 3)).clamp(0, 1)
+    x = x ** uniform(0.7, 1.4)
+    flat = torch.rand(n, 1, 1, 1, generator=generator) < 0.15
+    return torch.where(flat, (x * luma).sum(1, keepdim=True), x)
+
+
+def _degrade(x: Tensor, rng: np.random.Generator) -> Tensor:
+    """Per picture, sometimes: resampling to a small size, Gaussian blur, noise, JPEG, erased rectangles."""
+    pictures = (x.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
+    size = pictures.shape[1]
+    result = []
+    for picture in pictures:
+        draw = rng.random(5)
+        if draw[0] < 0.25:
+            small = int(rng.integers(24, size))
+            down = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
+            picture = cv2.resize(down, (size, size), interpolation=int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC])))
+        if draw[1] < 0.15:
+            picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.6)))
+        if draw[2] < 0.12:
+            noise = rng.normal(0, rng.uniform(3, 18), picture.shape)
+            picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
+        if draw[3] < 0.3:
+            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 90))]
+            picture = cv2.imdecode(cv2.imencode(".jpg", picture, quality)[1], cv2.IMREAD_COLOR)
+        if draw[4] < 0.25:
+            picture = picture.copy()
+            w, h = (rng.uniform(0.12, 0.45, 2) * size).astype(int)
+            x0, y0 = int(rng.integers(-w // 2, size - w // 2)), int(rng.integers(-h // 2, size - h // 2))
+            fill = rng.integers(0, 256, 3) if rng.random() < 0.5 else picture.mean((0, 1))
+            picture[max(0, y0) : y0 + h, max(0, x0) : x0 + w] = fill
+        result.append(picture)
+    return torch.from_numpy(np.stack(result)).permute(0, 3, 1, 2).float() / 255
+
+
+def augment(crops: Tensor, size: int, rng: np.random.Generator, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+    """Training views of cached crops.
+
+    Args:
+        crops: ``[B, 4, K, K]`` uint8 RGBA, see :data:`CACHE_MARGIN`.
+        size: side of the result.
+        rng, generator: the randomness; equal seeds give equal views.
+        strength: 1 for training, less for milder views.
+
+    Returns:
+        ``[B, 3, size, size]`` in 0-1.
+    """
+    n = len(crops)
+
+    def normal(scale: float, *more: int) -> Tensor:
+        return torch.randn(n, *more, generator=generator) * scale * strength
+
+    margin = torch.empty(n).uniform_(0.78, 1.38, generator=generator)
+    turn = torch.where(torch.rand(n, generator=generator) < 0.5, normal(0.06), normal(0.3))
+    mirror = torch.rand(n, generator=generator) < 0.5
+    stretch = (normal(0.05)).exp()
+    x = frame(crops.float() / 255, size, margin, normal(0.05, 2), turn, mirror, stretch)
+    x = x[:, :3] * x[:, 3:] + _backgrounds(n, size, generator) * (1 - x[:, 3:])
+    return _degrade(_colour(x, generator, strength), rng)

@@ -1,0 +1,83 @@
+"""Checkpoints that a killed training run resumes from, and the moving average that is kept in the end."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Average:
+    """Exponential moving average of a net's weights and buffers, with a short memory at the start.
+
+    Args:
+        model: the net that is trained; ``self.model`` is the averaged copy, in eval mode.
+        decay: share kept per step once the average has run for a while.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.decay = decay
+        self.steps = 0
+
+    @torch.no_grad()
+    def update(self, model: nn.Module) -> None:
+        """Move towards ``model``'s present weights."""
+        self.steps += 1
+        share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        for mine, theirs in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
+            if mine.dtype.is_floating_point:
+                mine.lerp_(theirs, share)
+            else:
+                mine.copy_(theirs)
+
+
+def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
+    """Write ``state`` whole or not at all: beside the target, then renamed over it."""
+    temporary = path.with_name(path.name + ".part")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint; only tensors and plain values are unpickled."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict) or "step" not in state:
+        raise ValueError(f"{path} is not a training checkpoint of this program")
+    return state
+
+
+class Log:
+    """A training log: one JSON object per line, appended and flushed, with the seconds since the start."""
+
+    def __init__(self, path: Path, resume: bool) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = path.open("a" if resume else "w", encoding="utf-8")
+        self._start = time.monotonic()
+
+    def write(self, **values: float | int | str | dict | list) -> None:
+        """Add one line."""
+        values["seconds"] = round(time.monotonic() - self._start, 1)
+        self._stream.write(json.dumps(values) + "\n")
+        self._stream.flush()
+
+
+def cosine(step: int, total: int, warmup: int, final: float = 0.01) -> float:
+    """Learning-rate factor: a linear warm-up, then half a cosine down to ``final``."""
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = min(1.0, (step - warmup) / max(1, total - warmup))
+    return final + (1 - final) * 0.5 * (1 + float(torch.cos(torch.tensor(progress * torch.pi))))
+
+
+def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+    """Weight decay for matrices and kernels only, not for norms and biases."""
+    decayed: list[Tensor] = [p for p in model.parameters() if p.ndim > 1]
+    plain: list[Tensor] = [p for p in model.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]

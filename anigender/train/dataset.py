@@ -1,0 +1,180 @@
+"""What there is to learn from: the labelled pictures, and where their heads are known to be.
+
+Reads the layout ``gender/manifest.csv``, ``detection/boxes.csv``, ``detection/animeface2009.csv``,
+``detection/illustrations`` and ``detection/negatives`` under one data directory. All boxes are turned into head
+squares here, so that nothing downstream knows which convention a label came in.
+"""
+
+from __future__ import annotations
+
+import csv
+import statistics
+import zlib
+from collections import defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ..boxes import HEAD_PER_TIGHT_FACE, HEAD_RISE_PER_TIGHT_FACE, head_from_face
+
+GENDERS = ("female", "male")
+
+
+@dataclass
+class Picture:
+    """One labelled picture.
+
+    Attributes:
+        file: path relative to the data directory.
+        character, gender, kind, split: as in the manifest; empty for illustrations.
+        width, height: pixels.
+        heads: ``[n, 4]`` head squares (xyxy, may reach beyond the picture).
+        complete: no other head is in the picture.
+        source: where ``heads`` came from: ``known``, ``teacher``, ``icon``, ``detector`` or ``none``.
+    """
+
+    file: str
+    width: int = 0
+    height: int = 0
+    character: str = ""
+    gender: str = ""
+    kind: str = ""
+    split: str = "train"
+    alpha: bool = False
+    heads: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    complete: bool = False
+    source: str = "none"
+
+    @property
+    def folder(self) -> str:
+        """The game, show or set that the picture comes from."""
+        return self.file.split("/")[1]
+
+
+def held_out(file: str, share: float = 0.25) -> bool:
+    """Whether an illustration or negative is kept for measuring: a fixed pseudo-random share, by its name."""
+    return zlib.crc32(file.encode()) % 1000 < share * 1000
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: --data must name a folder that holds it")
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def _square(row: dict[str, str]) -> list[float]:
+    x, y, w, h = (float(row[name]) for name in ("x", "y", "width", "height"))
+    return [x, y, x + w, y + h]
+
+
+def read_pictures(data: Path) -> list[Picture]:
+    """All pictures of ``gender/manifest.csv`` in its order, without heads."""
+    pictures = []
+    for row in _rows(data / "gender" / "manifest.csv"):
+        if row["gender"] not in GENDERS:
+            raise ValueError(f"manifest.csv: {row['file']} has gender {row['gender']!r}, expected one of {GENDERS}")
+        pictures.append(
+            Picture(
+                row["file"],
+                int(row["width"]),
+                int(row["height"]),
+                row["character"],
+                row["gender"],
+                row["kind"],
+                row["split"],
+                row["alpha"] == "1",
+            )
+        )
+    return pictures
+
+
+def read_known_boxes(data: Path) -> dict[str, np.ndarray]:
+    """``boxes.csv`` as head squares ``[n, 4]`` by file."""
+    found: dict[str, list[list[float]]] = defaultdict(list)
+    for row in _rows(data / "detection" / "boxes.csv"):
+        box = _square(row)
+        if row["region"] == "face":
+            box = head_from_face(torch.tensor(box)).tolist()
+        found[row["file"]].append(box)
+    return {file: np.asarray(boxes, np.float32) for file, boxes in found.items()}
+
+
+def read_teacher(data: Path, minimum: float = 0.9) -> dict[str, np.ndarray]:
+    """The surest box of animeface-2009 in each picture as a head square ``[1, 4]``, where it is sure enough."""
+    best: dict[str, tuple[float, list[float]]] = {}
+    for row in _rows(data / "detection" / "animeface2009.csv"):
+        likelihood = float(row["likelihood"])
+        if likelihood >= max(minimum, best.get(row["file"], (0.0, []))[0]):
+            best[row["file"]] = (likelihood, _square(row))
+    return {
+        file: head_from_face(
+            torch.tensor([box]), HEAD_PER_TIGHT_FACE, HEAD_RISE_PER_TIGHT_FACE
+        ).numpy()
+        for file, (_, box) in best.items()
+    }
+
+
+def plausible(picture: Picture, head: np.ndarray) -> bool:
+    """Whether a box can be the head of a picture of this kind.
+
+    A detector's usual mistakes on standing figures are chests and knees: a head is in the upper part.
+    """
+    x1, y1, x2, y2 = head
+    share = (y2 - y1) / picture.height
+    if picture.kind in ("full_body", "half_body"):
+        return (y1 + y2) / 2 < 0.42 * picture.height and 0.06 < share < 0.95
+    if picture.kind == "bust":
+        return (y1 + y2) / 2 < 0.75 * picture.height and share > 0.2
+    if picture.kind == "face":
+        return share > 0.35
+    return share > 0.12
+
+
+def label_heads(pictures: list[Picture], data: Path) -> None:
+    """Give each picture its head square from the first source that knows it (first round, no detector yet).
+
+    Order: boxes drawn by hand, the teacher's boxes where plausible, and for face icons the place where the head
+    of that folder's icons usually is (the median over those in which the teacher found it). The icons matter most
+    for men, of whom the teacher misses about half.
+    """
+    known, teacher = read_known_boxes(data), read_teacher(data)
+    layouts: dict[str, list[np.ndarray]] = defaultdict(list)
+    for picture in pictures:
+        size = np.array([picture.width, picture.height] * 2, np.float32)
+        if picture.file in known:
+            picture.heads, picture.source, picture.complete = known[picture.file], "known", picture.alpha
+        elif picture.file in teacher and plausible(picture, teacher[picture.file][0]):
+            picture.heads, picture.source = teacher[picture.file], "teacher"
+            picture.complete = picture.alpha or picture.kind == "face"
+            if picture.kind == "face":
+                layouts[picture.folder].append(picture.heads[0] / size)
+    for picture in pictures:
+        if picture.kind != "face" or picture.source != "none":
+            continue
+        seen = layouts.get(picture.folder, [])
+        if len(seen) >= 10:
+            layout = [statistics.median(column) for column in zip(*seen, strict=True)]
+        else:
+            layout = [0.0, 0.0, 1.0, 1.0]
+        box = np.array(layout, np.float32) * np.array([picture.width, picture.height] * 2, np.float32)
+        centre, side = (box[:2] + box[2:]) / 2, (box[2:] - box[:2]).mean()
+        picture.heads = np.concatenate((centre - side / 2, centre + side / 2))[None].astype(np.float32)
+        picture.source, picture.complete = "icon", True
+
+
+def read_illustrations(data: Path) -> list[Picture]:
+    """The illustrations with their one known head each; ``split`` is ``val`` for those that are held out."""
+    return [
+        Picture(file, heads=heads, source="known", split="val" if held_out(file) else "train")
+        for file, heads in sorted(read_known_boxes(data).items())
+        if file.startswith("detection/illustrations/")
+    ]
+
+
+def list_negatives(data: Path, split: str) -> list[str]:
+    """Patches without a whole face, relative paths; ``split`` is ``train`` or ``val``."""
+    files = sorted(f"detection/negatives/{path.name}" for path in (data / "detection" / "negatives").iterdir())
+    return [file for file in files if held_out(file) == (split == "val")]

@@ -1,0 +1,87 @@
+"""The second round's labels: every training picture looked at with the present detector."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from tqdm import tqdm
+
+from ..boxes import pairwise_iou
+from ..detect import load_detector
+from ..detect.head_detector import HeadDetector
+from ..detect.headnet import HeadNet
+from ..faces import Faces
+from ..images import check
+from ..weights import read_weights
+from . import dataset
+
+LOWEST = 0.1  # scores looked at; what is accepted depends on the picture
+
+
+def open_picture(path: Path) -> torch.Tensor:
+    """RGB over a light grey, as bytes ``[h, w, 3]``."""
+    with Image.open(path) as image:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, (215, 215, 215, 255))
+        canvas.alpha_composite(image)
+        return torch.from_numpy(np.asarray(canvas.convert("RGB")).copy())
+
+
+def detections(detector: HeadDetector, data: Path, files: Sequence[str], batch: int = 16) -> Iterator[Faces]:
+    """The faces of each file in turn, each as a batch of one picture."""
+    for start in tqdm(range(0, len(files), batch), desc="labelling", unit="batch"):
+        faces = detector.detect(check([open_picture(data / file) for file in files[start : start + batch]]))
+        for i in range(faces.images):
+            yield faces.of_image(i)
+
+
+def relabel(pictures: list[dataset.Picture], data: Path, teacher: Path, model: HeadNet | None) -> np.ndarray:
+    """Replace uncertain heads by what the detector ``teacher`` finds; start ``model`` from it; judge the negatives.
+
+    Hand-drawn boxes stay. In a picture of one character the surest detection is taken if it agrees with the first
+    round's label or is sure by itself; in television stills and illustrations every sure one.
+
+    Returns:
+        The detector's highest score on each training negative, in the order of :func:`dataset.list_negatives`.
+    """
+    detector = load_detector(teacher)
+    if not isinstance(detector, HeadDetector):
+        raise ValueError(f"{teacher} is not a head detector of this program")
+    detector.threshold = LOWEST
+    if model is not None:
+        # From the file: the detector's own net has its norms folded away.
+        weights = {name: value.float() for name, value in read_weights(teacher)[0].items()}
+        model.load_state_dict(weights, strict=False)
+    for picture, faces in zip(pictures, detections(detector, data, [p.file for p in pictures]), strict=True):
+        boxes, scores = faces.boxes, faces.scores
+        if not picture.gender:
+            known = torch.from_numpy(picture.heads)
+            sides = boxes[:, 2] - boxes[:, 0]
+            # What an illustrator drew beside the main figure is smaller, but not tiny.
+            sure = (scores > 0.4) & ~(pairwise_iou(boxes, known) > 0.3).any(1) & (sides > 0.05 * max(faces.image_sizes[0]))
+            picture.heads = np.concatenate((picture.heads, boxes[sure].numpy()))
+            continue
+        if picture.source == "known" or not len(scores):
+            continue
+        likely = torch.tensor([dataset.plausible(picture, box) for box in boxes.numpy()])
+        if picture.kind == "screencap":
+            sure = likely & (scores > 0.35)
+            if bool(sure.any()):
+                picture.heads, picture.source, picture.complete = boxes[sure].numpy(), "detector", False
+            continue
+        scores = torch.where(likely, scores, 0.0)
+        best = int(scores.argmax())
+        overlap = pairwise_iou(boxes[best : best + 1], torch.from_numpy(picture.heads)) if len(picture.heads) else None
+        agrees = overlap is not None and float(overlap.max()) > 0.4
+        if picture.source == "icon" and not agrees:
+            continue
+        if scores[best] > (0.2 if agrees else 0.35):
+            picture.heads, picture.source, picture.complete = boxes[best : best + 1].numpy(), "detector", True
+        elif picture.source == "teacher":  # neither sees what the other saw: better without than with a chest
+            picture.heads, picture.source = np.zeros((0, 4), np.float32), "none"
+    negatives = dataset.list_negatives(data, "train")
+    return np.array([float(f.scores.max()) if len(f) else 0.0 for f in detections(detector, data, negatives)])

@@ -1,0 +1,1 @@
+"""The ComfyUI nodes: sockets in, one call into :mod:`anigender`, sockets out."""
