@@ -6,7 +6,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -167,6 +167,10 @@ class Result:
     faces: Faces | None = None
     error: str | None = None
     pixels: Tensor | None = None
+
+    def with_faces(self, faces: Faces) -> Result:
+        """The same file with other faces."""
+        return replace(self, faces=faces)
 
 
 def decoded(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,11 @@ from ..faces import Faces
 from ..images import Batch, finite_error, resize, unit_range
 from .headnet import STRIDES, HeadNet
 
-CANDIDATES = 256  # boxes per picture that go into suppression
+CANDIDATES = (256, 64)  # boxes per picture that go into suppression, from the full and from the shrunk picture
+SHRINK = 4  # the second look is at a quarter of the size
+SECOND_LOOK = 160  # pixels of the longer side above which a head may be too large for the first look
+LARGEST_IN_FULL = 208.0  # working pixels: what the first look calls larger than that is the second's business
+SMALLEST_IN_SHRUNK = 22.0
 LONGEST = 4096  # pixels of the longer side, whatever the area allows: bounds the padding of very thin pictures
 STEP = STRIDES[-1]  # canvas sides are multiples of the coarsest stride
 
@@ -29,11 +34,21 @@ def working_size(height: int, width: int, area: int) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-class HeadDetector:
-    """Heads of a whole batch, in one forward per canvas size.
+class _Look(NamedTuple):
+    """Pictures of one canvas size: those resized to ``size``, whose places in the batch are ``index``."""
 
-    A picture's canvas follows from its own size alone, so that its result depends neither on its neighbours nor on
-    whether it comes in a batch.
+    pixels: Tensor
+    index: list[int]
+    size: tuple[int, int]
+
+
+class HeadDetector:
+    """Heads of a whole batch.
+
+    Every picture is looked at twice, at its working size and (unless it is small) at a quarter of that, for 1/16 of
+    the cost more: the net sees heads of any size at the sizes it is good at. Pictures that share a canvas size go
+    through the net together. A picture's canvases follow from its own size alone, so that its result depends neither
+    on its neighbours nor on whether it comes in a batch.
 
     Args:
         net: a trained net.
@@ -79,77 +94,88 @@ class HeadDetector:
             ValueError: a picture holds NaN or infinity.
         """
         device = self.device
-        if not len(batch):
+        count = len(batch)
+        if not count:
             return Faces.empty(torch.zeros(0, 2, dtype=torch.int64, device=device))
-        buckets: dict[tuple[int, int], list[tuple[Tensor, list[int], tuple[int, int]]]] = {}
+        full: list[_Look] = []
+        shrunk: list[_Look] = []
         for group in batch.groups:
             height, width = working_size(*group.pixels.shape[1:3], self.area)
-            small = resize(group.pixels, height, width).to(device, non_blocking=True)
-            canvas = (math.ceil(height / STEP) * STEP, math.ceil(width / STEP) * STEP)
-            buckets.setdefault(canvas, []).append((small, group.index, (height, width)))
-        order: list[int] = []
-        boxes, scores, finite = [], [], []
-        for canvas, members in buckets.items():
-            found, marks, whole = self._forward(canvas, [(small, size) for small, _, size in members])
-            sizes = [batch.sizes[i] for _, index, _ in members for i in index]
-            works = [size for _, index, size in members for _ in index]
-            scale = torch.tensor(
-                [[w / ww, h / hh] for (h, w), (hh, ww) in zip(sizes, works, strict=True)], device=device
-            )
-            limits = torch.tensor([[w, h] for h, w in sizes], device=device, dtype=torch.float32)
-            found = found * scale.repeat(1, 2)[:, None]
-            found = torch.minimum(found.clamp(min=0), limits.repeat(1, 2)[:, None])
-            boxes.append(found)
-            scores.append(marks)
-            finite.append(whole)
-            order += [i for _, index, _ in members for i in index]
-        rows = torch.tensor(order, device=device).argsort()
-        all_boxes, all_scores = torch.cat(boxes)[rows], torch.cat(scores)[rows]
-        sides = (all_boxes[..., 2:] - all_boxes[..., :2]).amin(-1)
-        keep = (all_scores >= self.threshold) & (sides >= max(self.minimum_size, 1.0))
+            small = resize(group.pixels, height, width)
+            full.append(_Look(small.to(device, non_blocking=True), group.index, (height, width)))
+            if max(height, width) > SECOND_LOOK:
+                size = (max(1, round(height / SHRINK)), max(1, round(width / SHRINK)))
+                tiny = resize(small.permute(0, 2, 3, 1), *size)
+                shrunk.append(_Look(tiny.to(device, non_blocking=True), group.index, size))
+        total = sum(CANDIDATES)
+        boxes = torch.zeros(count, total, 4, device=device)
+        scores = torch.zeros(count, total, device=device)
+        finite = torch.ones(count, dtype=torch.bool, device=device)
+        self._look(full, batch.sizes, slice(0, CANDIDATES[0]), (0.0, LARGEST_IN_FULL), boxes, scores, finite)
+        self._look(shrunk, batch.sizes, slice(CANDIDATES[0], total), (SMALLEST_IN_SHRUNK, 1e9), boxes, scores, finite)
+
+        scores, order = scores.sort(dim=1, descending=True, stable=True)
+        boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+        keep = suppress(boxes, scores >= self.threshold, self.iou_threshold)
+        keep &= (boxes[..., 2:] - boxes[..., :2]).amin(-1) >= max(self.minimum_size, 1.0)
         # The one wait: the finite flags ride along as one more column.
-        flags = torch.cat((keep, torch.cat(finite)[rows, None]), 1).cpu()
+        flags = torch.cat((keep, finite[:, None]), 1).cpu()
         if not bool(flags[:, -1].all()):
             raise finite_error(int((~flags[:, -1]).nonzero()[0]) + batch.first)
         image, candidate = (axis.to(device) for axis in flags[:, :-1].nonzero(as_tuple=True))
         return Faces(
-            all_boxes[image, candidate],
-            all_scores[image, candidate],
+            boxes[image, candidate],
+            scores[image, candidate],
             image,
             torch.tensor(batch.sizes, dtype=torch.int64, device=device),
         )
 
-    def _forward(
-        self, canvas: tuple[int, int], members: list[tuple[Tensor, tuple[int, int]]]
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """All pictures of one canvas size through the net.
+    def _look(
+        self,
+        looks: list[_Look],
+        sizes: list[tuple[int, int]],
+        columns: slice,
+        sides: tuple[float, float],
+        boxes: Tensor,
+        scores: Tensor,
+        finite: Tensor,
+    ) -> None:
+        """Run the net over pictures at one scale and write the best candidates into ``columns`` of the results.
 
-        Returns:
-            ``boxes [b, K, 4]`` in working pixels and ``scores [b, K]`` by falling score, 0 for suppressed ones, and
-            ``finite [b]``.
+        Candidates whose side in net pixels is outside ``sides`` get score 0.
         """
+        canvases: dict[tuple[int, int], list[_Look]] = {}
+        for look in looks:
+            canvas = (math.ceil(look.size[0] / STEP) * STEP, math.ceil(look.size[1] / STEP) * STEP)
+            canvases.setdefault(canvas, []).append(look)
+        for canvas, members in canvases.items():
+            index = torch.tensor([i for look in members for i in look.index], device=boxes.device)
+            raw = self.net(self._input(canvas, members, finite))
+            logits, best = raw.logits.topk(min(columns.stop - columns.start, raw.logits.shape[1]), 1)
+            squares = raw.squares.gather(1, best[..., None].expand(-1, -1, 3))
+            half = squares[..., 2:] / 2
+            found = torch.cat((squares[..., :2] - half, squares[..., :2] + half), -1)
+            works = [look.size for look in members for _ in look.index]
+            wholes = [sizes[i] for look in members for i in look.index]
+            scale = torch.tensor(
+                [[w / ww, h / hh] * 2 for (h, w), (hh, ww) in zip(wholes, works, strict=True)], device=boxes.device
+            )
+            limits = torch.tensor([[w, h] * 2 for h, w in wholes], device=boxes.device, dtype=torch.float32)
+            found = torch.minimum((found * scale[:, None]).clamp(min=0), limits[:, None])
+            inside = (squares[..., 2] >= sides[0]) & (squares[..., 2] < sides[1])
+            place = slice(columns.start, columns.start + logits.shape[1])
+            boxes[index, place] = found
+            scores[index, place] = torch.where(inside, logits.sigmoid(), 0.0)
+
+    def _input(self, canvas: tuple[int, int], members: list[_Look], finite: Tensor) -> Tensor:
+        """The pictures normalised and padded into one canvas size; notes in ``finite [B]`` which hold no NaN."""
         mean = torch.tensor(self.mean, device=self.device)[:, None, None]
         std = torch.tensor(self.std, device=self.device)[:, None, None]
-        padded, finite = [], []
-        for small, (height, width) in members:
-            if small.dtype.is_floating_point:
-                finite.append(small.flatten(1).sum(1).isfinite())
-            else:
-                finite.append(torch.ones(len(small), dtype=torch.bool, device=small.device))
-            x = (unit_range(small) - mean) / std
-            padded.append(F.pad(x, (0, canvas[1] - width, 0, canvas[0] - height)))
-        x = torch.cat(padded).to(self.dtype).contiguous(memory_format=torch.channels_last)
-        raw = self.net(x)
-        logits, best = raw.logits.topk(min(CANDIDATES, raw.logits.shape[1]), 1)
-        squares = raw.squares.gather(1, best[..., None].expand(-1, -1, 3))
-        half = squares[..., 2:] / 2
-        boxes = torch.cat((squares[..., :2] - half, squares[..., :2] + half), -1)
-        limits = torch.tensor([[w, h, w, h] for small, (h, w) in members for _ in range(len(small))], device=x.device)
-        boxes = torch.minimum(boxes.clamp(min=0), limits[:, None].to(boxes.dtype))
-        scores = logits.float().sigmoid()
-        keep = suppress(boxes, scores >= self.threshold, self.iou_threshold)
-        scores = torch.where(keep, scores, 0.0)
-        if scores.shape[1] < CANDIDATES:  # tiny canvases have fewer cells than candidates
-            scores = F.pad(scores, (0, CANDIDATES - scores.shape[1]))
-            boxes = F.pad(boxes, (0, 0, 0, CANDIDATES - boxes.shape[1]))
-        return boxes, scores, torch.cat(finite)
+        padded = []
+        for look in members:
+            if look.pixels.dtype.is_floating_point:
+                rows = torch.tensor(look.index, device=finite.device)
+                finite[rows] &= look.pixels.flatten(1).sum(1, dtype=torch.float32).isfinite()
+            x = (unit_range(look.pixels) - mean) / std
+            padded.append(F.pad(x, (0, canvas[1] - look.size[1], 0, canvas[0] - look.size[0])))
+        return torch.cat(padded).to(self.dtype).contiguous(memory_format=torch.channels_last)

@@ -1,9 +1,10 @@
 """The embedded head detector: a small fully-convolutional, anchor-free net that predicts head squares.
 
 One stage per stride, a top-down feature pyramid (Lin et al., "Feature Pyramid Networks for Object Detection",
-2017) and one shared prediction head over strides 8, 16, 32 and 64, after FCOS (Tian et al., 2019). Every cell
+2017) and one shared prediction head over strides 8, 16 and 32, after FCOS (Tian et al., 2019). Every cell
 answers with one score (the expected overlap of its box, Li et al., "Generalized Focal Loss", 2020) and one square:
-two offsets of the centre and the logarithm of the side.
+two offsets of the centre and the logarithm of the side. Heads of 16 to about 200 pixels are its business; larger ones
+are found in a shrunk copy of the picture (:mod:`anigender.detect.head_detector`), which needs no coarser stage.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-STRIDES = (8, 16, 32, 64)
+STRIDES = (8, 16, 32)
 BASE_SIDE = 4.0  # a side of exp(0) is this many strides: the middle of each level's range of head sizes
 
 
@@ -32,6 +33,7 @@ class Residual(nn.Module):
         super().__init__()
         self.first = conv(width, width)
         self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
+        nn.init.zeros_(self.second[1].weight)  # a new block starts as the identity (Goyal et al., 2017)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.second(self.first(x)))
@@ -57,19 +59,25 @@ class HeadNet(nn.Module):
     """Head squares from normalised RGB.
 
     Args:
-        widths: channels at strides 2, 4, 8, 16, 32 and 64.
+        widths: channels at strides 2, 4, 8, 16 and 32.
+        depths: residual blocks at strides 8, 16 and 32.
         neck: channels of the pyramid.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (16, 32, 48, 96, 128, 96), neck: int = 40) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, int, int, int, int] = (16, 32, 48, 96, 128),
+        depths: tuple[int, int, int] = (1, 1, 2),
+        neck: int = 40,
+    ) -> None:
         super().__init__()
-        s2, s4, s8, s16, s32, s64 = widths
+        s2, s4, s8, s16, s32 = widths
         self.stem = nn.Sequential(conv(3, s2, 2), conv(s2, s4, 2))
         self.stages = nn.ModuleList(
-            nn.Sequential(conv(before, width, 2), Residual(width))
-            for before, width in ((s4, s8), (s8, s16), (s16, s32), (s32, s64))
+            nn.Sequential(conv(before, width, 2), *(Residual(width) for _ in range(depth)))
+            for (before, width), depth in zip(((s4, s8), (s8, s16), (s16, s32)), depths, strict=True)
         )
-        self.laterals = nn.ModuleList(nn.Conv2d(width, neck, 1) for width in (s8, s16, s32, s64))
+        self.laterals = nn.ModuleList(nn.Conv2d(width, neck, 1) for width in (s8, s16, s32))
         self.smooth = conv(neck, neck)
         self.shared = conv(neck, neck)
         self.predict = nn.Conv2d(neck, 4, 1)
@@ -79,7 +87,7 @@ class HeadNet(nn.Module):
             self.predict.bias[0] = -4.0  # almost every cell is background: start from that
 
     def forward(self, x: Tensor) -> RawHeads:
-        """``x [B, 3, H, W]``, normalised, H and W multiples of 64."""
+        """``x [B, 3, H, W]``, normalised, H and W multiples of 32."""
         x = self.stem(x)
         maps = []
         for stage, lateral in zip(self.stages, self.laterals, strict=True):

@@ -31,7 +31,7 @@ from .checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups
 from .composites import Composer, CutOut
 
 EPOCH = 8192  # composites
-SIZES = ((256, 24, 0.4), (384, 11, 0.3), (512, 6, 0.3))  # canvas side, pictures in a batch, share of the batches
+SIZES = ((160, 48, 0.2), (256, 24, 0.5), (384, 11, 0.3))  # canvas side, pictures in a batch, share of the batches
 TINY = 24.0  # pixels: an unmarked head in an incompletely labelled picture is seldom smaller
 METADATA = {
     "anigender.kind": "detector",
@@ -251,7 +251,7 @@ def train(options: Options) -> None:
     composer = build_composer(options.data, pictures, "train", hardness)
     judge = build_composer(options.data, pictures, "val", None)
     rng = np.random.default_rng(12345)
-    fixed = [make_batch(judge, side, 16, rng) for side in (256, 384, 512, 256, 384, 512)]
+    fixed = [make_batch(judge, side, 16, rng) for side in (160, 256, 384, 160, 256, 384)]
     del judge
 
     average = Average(model)

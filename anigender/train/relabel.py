@@ -55,21 +55,21 @@ def relabel(pictures: list[dataset.Picture], data: Path, teacher: Path, model: H
     if model is not None:
         # From the file: the detector's own net has its norms folded away.
         weights = {name: value.float() for name, value in read_weights(teacher)[0].items()}
-        model.load_state_dict(weights, strict=False)
+        model.load_state_dict(weights, strict=False)  # half precision, and without the norms' counters
     for picture, faces in zip(pictures, detections(detector, data, [p.file for p in pictures]), strict=True):
         boxes, scores = faces.boxes, faces.scores
         if not picture.gender:
             known = torch.from_numpy(picture.heads)
             sides = boxes[:, 2] - boxes[:, 0]
             # What an illustrator drew beside the main figure is smaller, but not tiny.
-            sure = (scores > 0.4) & ~(pairwise_iou(boxes, known) > 0.3).any(1) & (sides > 0.05 * max(faces.image_sizes[0]))
+            sure = (scores > 0.5) & ~(pairwise_iou(boxes, known) > 0.3).any(1) & (sides > 0.05 * max(faces.image_sizes[0]))
             picture.heads = np.concatenate((picture.heads, boxes[sure].numpy()))
             continue
         if picture.source == "known" or not len(scores):
             continue
         likely = torch.tensor([dataset.plausible(picture, box) for box in boxes.numpy()])
         if picture.kind == "screencap":
-            sure = likely & (scores > 0.35)
+            sure = likely & (scores > 0.45)
             if bool(sure.any()):
                 picture.heads, picture.source, picture.complete = boxes[sure].numpy(), "detector", False
             continue

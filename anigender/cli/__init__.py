@@ -1,0 +1,46 @@
+"""The command line. Each command is a file of this folder, imported when it is called, so that ``--help`` is quick."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+COMMANDS = {
+    "classify": "classify",
+    "tag": "tag",
+    "filter": "filter",
+    "crop": "crop",
+    "show": "show",
+    "evaluate": "evaluate",
+    "train": "train",
+}
+
+
+class Commands(click.Group):
+    """A group that imports a command's file only when the command is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order in which people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """The command of the file of that name."""
+        if name not in COMMANDS:
+            return None
+        return importlib.import_module(f".{COMMANDS[name]}", __name__).command
+
+
+@click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="anigender")
+def main() -> None:
+    """Find anime faces in pictures and say female or male for each.
+
+    \b
+    anigender classify pictures/                      one JSON line per picture
+    anigender tag pictures/ --mode append             write booru tags beside the pictures
+    anigender filter in/ --rule only-female --to out/ keep what fits a rule
+
+    Everything runs on this machine, with models that come with the package. Exit status: 0 all good,
+    1 some inputs failed (they are listed at the end, the rest is done), 2 wrong usage.
+    """

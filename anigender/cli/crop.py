@@ -1,0 +1,53 @@
+"""``anigender crop``: head crops, for datasets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+from ..files import atomic_file
+from ..images import check, head_crops
+from .inputs import Inputs, picture_options, printable
+
+
+@click.command("crop")
+@picture_options
+@click.option("--to", "target", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the crops.")
+@click.option("--size", default=96, show_default=True, type=click.IntRange(8, 4096), help="Side of a crop in pixels.")
+@click.option("--margin", default=1.0, show_default=True, type=click.FloatRange(0.1, 10), help="Crop side over head side.")
+@click.option("--by-gender", is_flag=True, help="Sort into the subfolders female and male.")
+@click.option("--overwrite", is_flag=True, help="Replace crops that are there already.")
+def command(inputs: Inputs, target: Path, size: int, margin: float, by_gender: bool, overwrite: bool) -> None:
+    """Cut every head out as a square PNG named NAME_SUFFIX_0.png, NAME_SUFFIX_1.png … by detection score.
+
+    \b
+    anigender crop pictures/ --to heads/ --size 96
+    anigender crop pictures/ --to heads/ --by-gender --margin 1.3
+    """
+    count = 0
+    for result in inputs.results(keep_pixels=True, without=(target,)):
+        if result.faces is None or result.pixels is None:
+            continue
+        crops = head_crops(check([result.pixels]), result.faces, size, margin)
+        # Two pictures may differ in their suffix alone: the suffix is part of the name.
+        name = inputs.relative(result.path)
+        for i, (crop, gender) in enumerate(zip(crops, result.faces.gender, strict=True)):
+            folder = target / gender if by_gender else target
+            path = folder / name.with_name(f"{name.stem}_{name.suffix.lstrip('.')}_{i}.png")
+            try:
+                if path.exists() and not overwrite:
+                    raise FileExistsError(f"{path} exists already; use --overwrite to replace it")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                pixels = (crop.permute(1, 2, 0).numpy() * 255).round().astype(np.uint8)
+                with atomic_file(path) as stream:
+                    Image.fromarray(pixels).save(stream, "PNG")
+            except OSError as error:
+                inputs.fail(result.path, str(error))
+                continue
+            count += 1
+            click.echo(printable(path))
+    click.echo(f"{count} crops", err=True)
+    inputs.finish()

@@ -1,0 +1,86 @@
+"""``anigender evaluate``: the figures of both models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..files import atomic_write_text
+from ..pipeline import load
+
+
+def detector_table(figures: dict[str, Any]) -> list[str]:
+    """The detector's figures as lines of text."""
+    seen, false = figures["illustrations"], figures["false_heads_per_negative"]
+    lines = [
+        f"Detector (threshold {figures['threshold']:.2f})",
+        f"  illustrations, recall at IoU 0.5     {seen['recall']:.3f}  ({seen['count']} pictures)",
+        f"    kept out of training               {seen['recall_kept_out']:.3f}  ({seen['count_kept_out']} pictures)",
+        f"    OpenCV's LBP cascade               {seen['recall_lbp_cascade']:.3f}",
+        f"  false heads per negative, kept out   {false['kept_out']:.3f}  (all: {false['all']:.3f})",
+        "",
+        f"  {'a head is found in':<18}{'women':>8}{'men':>8}{'both':>8}{'pictures':>10}",
+    ]
+    for kind, own in sorted(figures["found"].items()):
+        women, men = own.get("female", float("nan")), own.get("male", float("nan"))
+        lines.append(f"  {kind:<18}{women:>8.3f}{men:>8.3f}{own['both']:>8.3f}{own['count']:>10}")
+    return lines
+
+
+def gender_table(figures: dict[str, Any]) -> list[str]:
+    """The classifier's figures as lines of text."""
+    lines = [
+        "Gender, end to end",
+        f"  {'pictures':<18}{'balanced':>9}{'women':>8}{'men':>8}{'ECE':>8}{'count':>8}",
+    ]
+    parts = {"head found": figures["found"], "misses are wrong": figures["all"], **figures["by_kind"]}
+    for name, own in parts.items():
+        lines.append(
+            f"  {name:<18}{own['balanced_accuracy']:>9.3f}{own['female_recall']:>8.3f}{own['male_recall']:>8.3f}"
+            f"{own['calibration_error']:>8.3f}{own['count']:>8}"
+        )
+    return lines
+
+
+@click.command("evaluate")
+@click.argument("what", type=click.Choice(("all", "detector", "gender")), default="all")
+@click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder.")
+@click.option("--detector", default="auto", show_default=True, help="auto, or a weights file.")
+@click.option("--classifier", default="auto", show_default=True, help="auto, or a weights file.")
+@click.option("--device", default=None, help="cpu, cuda …")
+@click.option("--folder", "folders", multiple=True, help="Gender on all pictures of this folder instead of val.")
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures as JSON here.")
+def command(
+    what: str, data: Path, detector: str, classifier: str, device: str | None, folders: tuple[str, ...],
+    output: Path | None,
+) -> None:
+    """Measure the detector and the gender classifier on pictures of characters they never saw.
+
+    \b
+    anigender evaluate --data DIR
+    anigender evaluate gender --data DIR --classifier mine.safetensors --output figures.json
+    """
+    from ..detect import HeadDetector
+    from ..evaluate.detector import evaluate_detector
+    from ..evaluate.gender import evaluate_gender
+
+    figures: dict[str, Any] = {}
+    try:
+        pipeline = load(detector, classifier, device)
+        if what in ("all", "detector"):
+            if not isinstance(pipeline.detector, HeadDetector):
+                raise ValueError(f"detector {detector!r} is not a head detector: only those are measured here")
+            figures["detector"] = evaluate_detector(data, pipeline.detector)
+        if what in ("all", "gender"):
+            figures["gender"] = evaluate_gender(data, pipeline, folders)
+    except (ValueError, FileNotFoundError) as error:
+        raise click.UsageError(str(error)) from error
+    if "detector" in figures:
+        click.echo("\n".join(detector_table(figures["detector"])) + "\n")
+    if "gender" in figures:
+        click.echo("\n".join(gender_table(figures["gender"])))
+    if output is not None:
+        atomic_write_text(output, json.dumps(figures, indent=2) + "\n")

@@ -1,0 +1,107 @@
+"""What the commands share: the options that name pictures and models, progress, and the list of failures."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from ..folders import Result, find_images, process
+from ..pipeline import Pipeline, load
+
+
+def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """PATH… and the options of every command that runs the pipeline, handed over as one :class:`Inputs`."""
+
+    @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+    @click.option("--recursive", "-r", is_flag=True, help="Look into subfolders too.")
+    @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 1024), help="Pictures at once.")
+    @click.option("--device", default=None, help="cpu, cuda, cuda:1 …; CUDA where there is one, else the CPU.")
+    @click.option("--detector", default="auto", show_default=True, help="auto, whole-image, or a weights file.")
+    @click.option("--classifier", default="auto", show_default=True, help="auto, or a weights file.")
+    @click.option(
+        "--min-detection", default=None, type=click.FloatRange(0, 1),
+        help="Lowest detection score; the detector's own default where left out.",
+    )
+    @click.option("--min-size", default=0.0, show_default=True, type=click.FloatRange(0), help="Smallest head in pixels.")
+    @functools.wraps(command)
+    def wrapped(
+        paths: tuple[Path, ...], recursive: bool, batch: int, device: str | None, detector: str, classifier: str,
+        min_detection: float | None, min_size: float, **rest: Any,
+    ) -> None:
+        try:
+            pipeline = load(detector, classifier, device)
+        except (ValueError, RuntimeError, OSError) as error:
+            raise click.UsageError(str(error)) from error
+        if min_detection is not None and hasattr(pipeline.detector, "threshold"):
+            pipeline.detector.threshold = min_detection
+        if hasattr(pipeline.detector, "minimum_size"):
+            pipeline.detector.minimum_size = min_size
+        command(inputs=Inputs(paths, recursive, batch, pipeline), **rest)
+
+    return wrapped
+
+
+class Inputs:
+    """The pictures a command works on, and what became of them.
+
+    Args:
+        paths: as given.
+        recursive: look into subfolders.
+        batch: pictures at once.
+        pipeline: what judges them.
+    """
+
+    def __init__(self, paths: tuple[Path, ...], recursive: bool, batch: int, pipeline: Pipeline) -> None:
+        self.paths, self.recursive, self.batch, self.pipeline = paths, recursive, batch, pipeline
+        self.failures: list[tuple[Path, str]] = []
+        self.seen = 0
+
+    def found(self, without: tuple[Path, ...] = ()) -> Iterator[tuple[Path, str | None]]:
+        """The files, less those inside the folders ``without`` (a command's own output)."""
+        apart = [folder.resolve() for folder in without]
+        for path, problem in find_images(self.paths, self.recursive):
+            if not any(path.resolve().is_relative_to(folder) for folder in apart):
+                yield path, problem
+
+    def results(self, keep_pixels: bool = False, without: tuple[Path, ...] = ()) -> Iterator[Result]:
+        """One result per file in order, with a progress bar on stderr; unreadable files are noted as failures."""
+        total = sum(1 for _ in self.found(without))
+        found = process(self.found(without), self.pipeline, self.batch, keep_pixels=keep_pixels)
+        for result in tqdm(found, total=total, unit="picture", file=sys.stderr, disable=None, leave=False):
+            self.seen += 1
+            if result.error is not None:
+                self.fail(result.path, result.error)
+            yield result
+
+    def relative(self, path: Path) -> Path:
+        """A path below the given folder that holds it; the bare name for files given themselves."""
+        for given in self.paths:
+            if given.is_dir() and path.is_relative_to(given):
+                return path.relative_to(given)
+        return Path(path.name)
+
+    def fail(self, path: Path, reason: str) -> None:
+        """Note that a file could not be done; the rest goes on."""
+        self.failures.append((path, reason))
+
+    def finish(self) -> None:
+        """List the failures on stderr and leave with status 1 where there are any."""
+        if not self.seen and not self.failures:
+            click.echo("no pictures found", err=True)
+        for path, reason in self.failures:
+            click.echo(f"failed: {printable(path)}: {reason}", err=True)
+        if self.failures:
+            click.echo(f"{len(self.failures)} of {self.seen} inputs failed", err=True)
+            raise SystemExit(1)
+
+
+def printable(path: Path) -> str:
+    """A path on one line: control characters and undecodable bytes escaped."""
+    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
