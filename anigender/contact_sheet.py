@@ -23,7 +23,9 @@ def labelled_tile(pixels: Tensor, faces: Faces, side: int) -> Image.Image:
     """
     image = Image.fromarray(pixels.numpy())
     scale = min(side / image.width, side / image.height)
-    image = image.resize((max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.LANCZOS)
+    image = image.resize(
+        (max(1, round(image.width * scale)), max(1, round(image.height * scale))), Image.Resampling.LANCZOS
+    )
     tile = Image.new("RGB", (side, side), (245, 245, 245))
     left, top = (side - image.width) // 2, (side - image.height) // 2
     tile.paste(image, (left, top))

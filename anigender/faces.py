@@ -85,7 +85,9 @@ class Faces:
         for name, value, shape in wanted:
             if value is None:
                 continue
-            fits = value.ndim == len(shape) and all(w is None or w == g for w, g in zip(shape, value.shape, strict=True))
+            fits = value.ndim == len(shape) and all(
+                w is None or w == g for w, g in zip(shape, value.shape, strict=True)
+            )
             if not fits:
                 wanted_text = str([("B" if w is None else w) for w in shape])
                 raise ValueError(f"Faces.{name} has shape {list(value.shape)}, expected {wanted_text}")
@@ -95,7 +97,9 @@ class Faces:
         if n and self.image_index.device.type == "cpu":
             low, high = int(self.image_index[0]), int(self.image_index[-1])
             if bool((self.image_index[1:] < self.image_index[:-1]).any()):
-                raise ValueError("Faces.image_index must be sorted: the faces of a picture stand together, in batch order")
+                raise ValueError(
+                    "Faces.image_index must be sorted: the faces of a picture stand together, in batch order"
+                )
             if low < 0 or high >= self.images:
                 raise ValueError(f"Faces.image_index reaches {low}..{high}, but there are {self.images} pictures")
 
@@ -144,7 +148,9 @@ class Faces:
                 raise ValueError(f"boxes of picture {i} have shape {list(own.shape)}, expected [n, 4]")
             wrong = (own[:, 2:] < own[:, :2]).any(1) | ~own.isfinite().all(1)
             if bool(wrong.any()):
-                raise ValueError(f"picture {i}: box {own[wrong][0].tolist()} is not x1, y1, x2, y2 with x1 <= x2 and y1 <= y2")
+                raise ValueError(
+                    f"picture {i}: box {own[wrong][0].tolist()} is not x1, y1, x2, y2 with x1 <= x2 and y1 <= y2"
+                )
             rows.append(own)
             given = torch.ones(len(own)) if scores is None else torch.as_tensor(scores[i], dtype=torch.float32)
             if given.shape != (len(own),):
@@ -268,7 +274,9 @@ class Faces:
             raise IndexError(f"image {image} is out of range: the batch has {self.images} pictures")
         image %= self.images
         own = self._take(self.image_index == image)
-        return replace(own, image_index=torch.zeros_like(own.image_index), image_sizes=self.image_sizes[image : image + 1])
+        return replace(
+            own, image_index=torch.zeros_like(own.image_index), image_sizes=self.image_sizes[image : image + 1]
+        )
 
     def order(self, by: str) -> Faces:
         """The same faces sorted inside each picture; ties keep their order.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,14 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from .faces import Faces
 from .pipeline import Pipeline
 
 SUFFIXES = frozenset(
-    ".png .jpg .jpeg .jpe .jfif .webp .bmp .dib .gif .tif .tiff .avif .jp2 .tga .ppm .pgm .pbm .pnm .ico .apng .qoi".split()
+    (
+        ".png .apng .jpg .jpeg .jpe .jfif .webp .avif .jp2 .gif .bmp .dib .tif .tiff .tga .ppm .pgm .pbm .pnm .ico .qoi"
+    ).split()
 )
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses a picture as a decompression bomb
 AHEAD_PIXELS = 48_000_000  # decoded pictures waiting for the computation: 144 MB as RGB
@@ -39,12 +42,17 @@ def find_images(paths: Iterable[str | Path], recursive: bool = False) -> Iterato
     """
     for given in paths:
         path = Path(given)
-        if path.is_dir():
-            yield from _in_folder(path, recursive)
-        elif path.exists():
-            yield path, None
-        else:
+        try:
+            folder = stat.S_ISDIR(path.stat().st_mode)
+        except (FileNotFoundError, NotADirectoryError):
             yield path, "no such file or folder"
+        except (OSError, ValueError) as error:  # too long a name, a zero byte, a parent that may not be entered
+            yield path, _reason(error)
+        else:
+            if folder:
+                yield from _in_folder(path, recursive)
+            else:
+                yield path, None
 
 
 def _in_folder(folder: Path, recursive: bool) -> Iterator[tuple[Path, str | None]]:
@@ -71,7 +79,9 @@ def picture_size(path: Path) -> tuple[int, int]:
         ImageError: the header cannot be read, or it claims more than :data:`MAX_PIXELS`.
     """
     with _opened(path) as image:
-        turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+        turned = _orientation(image) in (5, 6, 7, 8)
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # newer versions of Pillow turn these themselves
+            turned = turned and image.width == image.tag_v2.get(TiffImagePlugin.IMAGEWIDTH)
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
@@ -92,15 +102,21 @@ def read_image(path: str | Path, background: int = 255) -> Tensor:
 def read_frames(path: str | Path, background: int = 255) -> Iterator[Tensor]:
     """Every frame of an animation, one at a time, each as :func:`read_image` gives the first."""
     with _opened(path) as image:
-        for i in range(getattr(image, "n_frames", 1)):
+        try:
+            count = getattr(image, "n_frames", 1)
+        except Exception as error:  # see _opened
+            raise ImageError(f"its frames cannot be counted: {_reason(error)}") from error
+        for i in range(count):
             try:
                 image.seek(i)
-            except (OSError, EOFError, ValueError, SyntaxError) as error:
+            except Exception as error:  # see _opened
                 raise ImageError(f"frame {i} cannot be read: {_reason(error)}") from error
             yield _decode(image, background)
 
 
 def _opened(path: str | Path) -> Image.Image:
+    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+        raise ImageError("not an ordinary file")
     try:
         image = Image.open(path)
     except Exception as error:  # decoders raise anything on hostile bytes; one bad file is one failure
@@ -122,10 +138,18 @@ def _reason(error: Exception, path: str | Path | None = None) -> str:
     return str(error) or type(error).__name__
 
 
+def _orientation(image: Image.Image) -> int:
+    """How the camera was held, as EXIF numbers it; 1 (upright) where that cannot be read."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except Exception:  # see _opened; the pixels may be whole all the same
+        return 1
+
+
 def _decode(image: Image.Image, background: int) -> Tensor:
     try:
-        upright = ImageOps.exif_transpose(image)
-        pixels = np.asarray(_to_rgb(upright if upright is not None else image, background))
+        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
+        pixels = np.asarray(_to_rgb(upright, background))
     except ImageError:
         raise
     except MemoryError as error:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Net = TypeVar("Net", bound=nn.Module)
 
 
 def native_dtype(device: torch.device | str) -> torch.dtype:
@@ -22,19 +26,25 @@ def native_dtype(device: torch.device | str) -> torch.dtype:
     return torch.float32
 
 
-def fold_batch_norms(net: nn.Module) -> nn.Module:
+def placed(net: Net, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Net:
+    """``net`` on ``device`` in ``dtype``, its kernels channels-last, which convolutions are fastest in."""
+    return net.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def fold_batch_norms(net: Net) -> Net:
     """Multiply every batch norm into the convolution before it; the net must be in eval mode."""
     for child in net.children():
         fold_batch_norms(child)
     if isinstance(net, nn.Sequential):
         for i in range(len(net) - 1):
-            if isinstance(net[i], nn.Conv2d) and isinstance(net[i + 1], nn.BatchNorm2d):
-                net[i] = fuse_conv_bn_eval(net[i], net[i + 1])
+            kernel, norm = net[i], net[i + 1]
+            if isinstance(kernel, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                net[i] = fuse_conv_bn_eval(kernel, norm)
                 net[i + 1] = nn.Identity()
     return net
 
 
-def ready(net: nn.Module, device: torch.device | str, dtype: torch.dtype | None) -> nn.Module:
+def ready(net: Net, device: torch.device | str, dtype: torch.dtype | None) -> Net:
     """Eval mode, folded, frozen, channels-last, on ``device`` in ``dtype`` (:func:`native_dtype` where None)."""
     net = fold_batch_norms(net.eval().requires_grad_(False))
-    return net.to(device, dtype or native_dtype(device), memory_format=torch.channels_last)
+    return placed(net, device, dtype or native_dtype(device))

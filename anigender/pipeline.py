@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +17,11 @@ from .images import Images, check, head_crops
 CHUNK = 16  # pictures worked on at once: enough to keep a device busy, small enough to stop within
 
 
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; PyTorch's CPU allocator says so in words only."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
 class Pipeline:
     """Finds faces and says their gender, a batch at a time. Made by :func:`load`.
 
@@ -23,12 +29,34 @@ class Pipeline:
         detector: finds the heads.
         classifier: judges them.
         chunk: pictures worked on at once; halved, for the rest of the call, when memory runs out.
+        out_of_memory: tells whether an error means that; some devices say it in their own words.
     """
 
-    def __init__(self, detector: Detector, classifier: Classifier, chunk: int = CHUNK) -> None:
+    def __init__(
+        self,
+        detector: Detector,
+        classifier: Classifier,
+        chunk: int = CHUNK,
+        out_of_memory: Callable[[Exception], bool] = ran_out_of_memory,
+    ) -> None:
         self.detector = detector
         self.classifier = classifier
         self.chunk = chunk
+        self.out_of_memory = out_of_memory
+
+    def adjusted(self, threshold: float | None = None, minimum_size: float | None = None) -> Pipeline:
+        """The same pipeline, sharing its nets, with other limits of the detector; None leaves one as it is.
+
+        A detector without such a limit stays as it is.
+
+        >>> load(device="cpu").adjusted(threshold=0.9).detector.threshold
+        0.9
+        """
+        detector = copy.copy(self.detector)
+        for name, value in (("threshold", threshold), ("minimum_size", minimum_size)):
+            if value is not None and hasattr(detector, name):
+                setattr(detector, name, value)
+        return Pipeline(detector, self.classifier, self.chunk, self.out_of_memory)
 
     def __call__(self, images: Images, progress: Callable[[int, int], None] | None = None) -> Faces:
         """Classified faces of a batch.
@@ -56,8 +84,8 @@ class Pipeline:
         while done < total:
             try:
                 parts.append(self._run(images[done : done + chunk], done))
-            except (torch.OutOfMemoryError, MemoryError):
-                if chunk == 1:
+            except (MemoryError, RuntimeError) as error:
+                if chunk == 1 or not self.out_of_memory(error):
                     raise
                 chunk = max(1, chunk // 2)
                 continue

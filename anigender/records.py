@@ -20,13 +20,11 @@ def record(result: Result, tags: Sequence[str] = ()) -> dict[str, Any]:
     faces = []
     for face in result.faces or ():
         entry: dict[str, Any] = {"box": [round(v, 1) for v in face.box], "detection": round(face.detection, 4)}
-        if face.female is not None and face.male is not None and face.confidence is not None:
+        if face.female is not None:
             female = round(face.female, 4)
-            entry |= {
-                "gender": face.gender,
-                "confidence": round(face.confidence, 4),
-                "probabilities": {"female": female, "male": round(1 - female, 4)},
-            }
+            both = {"female": female, "male": round(1 - female, 4)}
+            # From the rounded ones, so that the line agrees with itself.
+            entry |= {"gender": face.gender, "confidence": max(both.values()), "probabilities": both}
         faces.append(entry)
     height, width = result.size if result.size is not None else (None, None)
     return {

@@ -19,6 +19,10 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[st
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, temporary, dict(metadata))
+        # safetensors makes its files private to the user; these are to be shared like any other.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -37,6 +41,7 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise FileNotFoundError(f"no weights file {path}")
     try:
         with safe_open(str(path), "pt") as stream:
-            return {name: stream.get_tensor(name) for name in stream.keys()}, dict(stream.metadata() or {})
+            tensors = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118 (no iterator)
+            return tensors, dict(stream.metadata() or {})
     except SafetensorError as error:
         raise ValueError(f"{path} is not a whole safetensors file ({error}); copy or download it again") from error

@@ -83,7 +83,11 @@ def main() -> None:
         f"{pipeline.classifier.device}, {str(pipeline.classifier.dtype).removeprefix('torch.')}"
     )
     names = ("decode", "check", "detector", "crops", "classifier")
-    print(f"{'faces':>5}{'found':>7}{'images/s':>10}{'without decode':>16}  " + "".join(f"{n:>12}" for n in names) + "   (ms per image, share)")
+    print(
+        f"{'faces':>5}{'found':>7}{'images/s':>10}{'without decode':>16}  "
+        + "".join(f"{n:>12}" for n in names)
+        + "   (ms per image, share)"
+    )
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for faces in PICTURES:

@@ -105,7 +105,11 @@ def test_what_needs_a_classifier_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("mask", "part"),
-    [(torch.ones(3), "float32"), (torch.ones(2, dtype=torch.bool), "[2]"), (torch.ones(3, 1, dtype=torch.bool), "[3, 1]")],
+    [
+        (torch.ones(3), "float32"),
+        (torch.ones(2, dtype=torch.bool), "[2]"),
+        (torch.ones(3, 1, dtype=torch.bool), "[3, 1]"),
+    ],
 )
 def test_a_mask_of_another_kind_is_refused(mask: Tensor, part: str) -> None:
     with pytest.raises(ValueError, match=r"expected torch.bool \[3\]") as caught:
@@ -131,7 +135,9 @@ def test_a_picture_that_is_not_there(image: int) -> None:
 
 def test_from_boxes() -> None:
     faces = Faces.from_boxes(
-        [[], torch.tensor([[1, 2, 3, 4]]), [[0, 0, 1, 1], [5, 6, 7, 8]]], [(10, 20), (30, 40), (50, 60)], [[], [0.5], [1, 0.2]]
+        [[], torch.tensor([[1, 2, 3, 4]]), [[0, 0, 1, 1], [5, 6, 7, 8]]],
+        [(10, 20), (30, 40), (50, 60)],
+        [[], [0.5], [1, 0.2]],
     )
     assert (len(faces), faces.images) == (3, 3)
     assert faces.boxes.tolist() == [[1, 2, 3, 4], [0, 0, 1, 1], [5, 6, 7, 8]]

@@ -29,10 +29,8 @@ def read_classifier(path: Path, device: torch.device | str = "cpu", dtype: torch
         ValueError: no known architecture has these keys, or the preprocessing is not in the metadata.
     """
     tensors, metadata = read_weights(path)
-    for matches, build in ARCHITECTURES.values():
-        if matches(tensors):
-            break
-    else:
+    build = next((build for matches, build in ARCHITECTURES.values() if matches(tensors)), None)
+    if build is None:
         seen = ", ".join(sorted(tensors)[:8])
         raise ValueError(f"{path} is of no known architecture ({', '.join(ARCHITECTURES)}); keys seen: {seen} …")
     lacking = [name for name in ("input_size", "margin", "mean", "std") if f"anigender.{name}" not in metadata]

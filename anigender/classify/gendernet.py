@@ -26,9 +26,7 @@ class GenderNet(nn.Module):
         classes: outputs.
     """
 
-    def __init__(
-        self, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS, classes: int = 2
-    ) -> None:
+    def __init__(self, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS, classes: int = 2) -> None:
         super().__init__()
         self.stem = conv(3, widths[0], 2)
         stages = []

@@ -10,7 +10,7 @@ import click
 from ..files import atomic_file
 from ..records import line, record
 from ..tags import image_tags
-from .inputs import Inputs, picture_options
+from .inputs import Inputs, picture_options, printable
 
 
 @click.command("classify")
@@ -18,7 +18,10 @@ from .inputs import Inputs, picture_options
 @click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of stdout.")
 @click.option("--whole-image", is_flag=True, help="Take each picture for one head; the detector is not run.")
 @click.option(
-    "--min-confidence", default=0.5, show_default=True, type=click.FloatRange(0.5, 1),
+    "--min-confidence",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0.5, 1),
     help="Leave out faces whose gender is less sure than this.",
 )
 def command(inputs: Inputs, output: Path | None, whole_image: bool, min_confidence: float) -> None:
@@ -46,6 +49,8 @@ def command(inputs: Inputs, output: Path | None, whole_image: bool, min_confiden
         for text in lines():
             click.echo(text)
     else:
+        if not output.parent.is_dir():
+            raise click.UsageError(f"--output: there is no folder {printable(output.parent)}")
         with atomic_file(output) as stream:
             for text in lines():
                 stream.write(text.encode("utf-8") + b"\n")

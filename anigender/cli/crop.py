@@ -15,9 +15,13 @@ from .inputs import Inputs, picture_options, printable
 
 @click.command("crop")
 @picture_options
-@click.option("--to", "target", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the crops.")
+@click.option(
+    "--to", "target", required=True, type=click.Path(path_type=Path, file_okay=False), help="Folder for the crops."
+)
 @click.option("--size", default=96, show_default=True, type=click.IntRange(8, 4096), help="Side of a crop in pixels.")
-@click.option("--margin", default=1.0, show_default=True, type=click.FloatRange(0.1, 10), help="Crop side over head side.")
+@click.option(
+    "--margin", default=1.0, show_default=True, type=click.FloatRange(0.1, 10), help="Crop side over head side."
+)
 @click.option("--by-gender", is_flag=True, help="Sort into the subfolders female and male.")
 @click.option("--overwrite", is_flag=True, help="Replace crops that are there already.")
 def command(inputs: Inputs, target: Path, size: int, margin: float, by_gender: bool, overwrite: bool) -> None:

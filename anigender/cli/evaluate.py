@@ -27,6 +27,12 @@ def detector_table(figures: dict[str, Any]) -> list[str]:
     for kind, own in sorted(figures["found"].items()):
         women, men = own.get("female", float("nan")), own.get("male", float("nan"))
         lines.append(f"  {kind:<18}{women:>8.3f}{men:>8.3f}{own['both']:>8.3f}{own['count']:>10}")
+    lines += ["", f"  {'threshold':<12}{'recall':>8}{'kept out':>10}{'women':>8}{'men':>8}{'false heads':>13}"]
+    for threshold, own in figures["by_threshold"].items():
+        lines.append(
+            f"  {threshold:<12}{own['recall']:>8.3f}{own['recall_kept_out']:>10.3f}{own['found_women']:>8.3f}"
+            f"{own['found_men']:>8.3f}{own['false_heads_kept_out']:>13.3f}"
+        )
     return lines
 
 
@@ -47,14 +53,21 @@ def gender_table(figures: dict[str, Any]) -> list[str]:
 
 @click.command("evaluate")
 @click.argument("what", type=click.Choice(("all", "detector", "gender")), default="all")
-@click.option("--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder.")
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder."
+)
 @click.option("--detector", default="auto", show_default=True, help="auto, or a weights file.")
 @click.option("--classifier", default="auto", show_default=True, help="auto, or a weights file.")
 @click.option("--device", default=None, help="cpu, cuda …")
 @click.option("--folder", "folders", multiple=True, help="Gender on all pictures of this folder instead of val.")
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures as JSON here.")
 def command(
-    what: str, data: Path, detector: str, classifier: str, device: str | None, folders: tuple[str, ...],
+    what: str,
+    data: Path,
+    detector: str,
+    classifier: str,
+    device: str | None,
+    folders: tuple[str, ...],
     output: Path | None,
 ) -> None:
     """Measure the detector and the gender classifier on pictures of characters they never saw.

@@ -25,14 +25,25 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--detector", default="auto", show_default=True, help="auto, whole-image, or a weights file.")
     @click.option("--classifier", default="auto", show_default=True, help="auto, or a weights file.")
     @click.option(
-        "--min-detection", default=None, type=click.FloatRange(0, 1),
+        "--min-detection",
+        default=None,
+        type=click.FloatRange(0, 1),
         help="Lowest detection score; the detector's own default where left out.",
     )
-    @click.option("--min-size", default=0.0, show_default=True, type=click.FloatRange(0), help="Smallest head in pixels.")
+    @click.option(
+        "--min-size", default=0.0, show_default=True, type=click.FloatRange(0), help="Smallest head in pixels."
+    )
     @functools.wraps(command)
     def wrapped(
-        paths: tuple[Path, ...], recursive: bool, batch: int, device: str | None, detector: str, classifier: str,
-        min_detection: float | None, min_size: float, **rest: Any,
+        paths: tuple[Path, ...],
+        recursive: bool,
+        batch: int,
+        device: str | None,
+        detector: str,
+        classifier: str,
+        min_detection: float | None,
+        min_size: float,
+        **rest: Any,
     ) -> None:
         try:
             pipeline = load(detector, classifier, device)
@@ -66,7 +77,8 @@ class Inputs:
         """The files, less those inside the folders ``without`` (a command's own output)."""
         apart = [folder.resolve() for folder in without]
         for path, problem in find_images(self.paths, self.recursive):
-            if not any(path.resolve().is_relative_to(folder) for folder in apart):
+            # Where the file is, not where it points to: links in the output folder lead back to the pictures.
+            if not any((path.parent.resolve() / path.name).is_relative_to(folder) for folder in apart):
                 yield path, problem
 
     def results(self, keep_pixels: bool = False, without: tuple[Path, ...] = ()) -> Iterator[Result]:

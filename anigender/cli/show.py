@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from PIL import Image
 
 from ..contact_sheet import contact_sheet, labelled_tile
 from ..files import atomic_file
@@ -24,7 +25,7 @@ def command(inputs: Inputs, sheet: Path | None, tile: int) -> None:
     \b
     anigender show examples/ --sheet sheet.png
     """
-    tiles = []
+    tiles: list[Image.Image] = []
     click.echo(f"{'picture':<38}{'faces':>6}  {'who (confidence)':<52}tags")
     for result in inputs.results(keep_pixels=True):
         name = printable(inputs.relative(result.path))

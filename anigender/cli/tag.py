@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from ..captions import MODES, plan_caption, shared_captions, write_caption
+from ..captions import MODES, Mode, plan_caption, shared_captions, write_caption
 from ..tags import GROUPS, image_tags, spell_tags
 from .inputs import Inputs, picture_options, printable
 
@@ -19,22 +19,37 @@ def _groups(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
 
 @click.command("tag")
 @picture_options
-@click.option("--mode", type=click.Choice(MODES), default="skip", show_default=True, help="What becomes of existing captions.")
 @click.option(
-    "--tags", "groups", default="count,focus", show_default=True, callback=_groups,
+    "--mode", type=click.Choice(MODES), default="skip", show_default=True, help="What becomes of existing captions."
+)
+@click.option(
+    "--tags",
+    "groups",
+    default="count,focus",
+    show_default=True,
+    callback=_groups,
     help="Groups of tags: " + "; ".join(f"{name}: {text}" for name, text in GROUPS.items()) + ".",
 )
 @click.option("--separator", default=", ", show_default=True, help="Between tags.")
 @click.option("--underscores/--spaces", default=True, show_default=True, help="multiple_girls or multiple girls.")
 @click.option("--extension", default=".txt", show_default=True, help="Of the caption files.")
 @click.option(
-    "--min-confidence", default=0.5, show_default=True, type=click.FloatRange(0.5, 1),
+    "--min-confidence",
+    default=0.5,
+    show_default=True,
+    type=click.FloatRange(0.5, 1),
     help="Do not count a picture in which a gender is less sure than this.",
 )
 @click.option("--dry-run", is_flag=True, help="Only say what would be written.")
 def command(
-    inputs: Inputs, mode: str, groups: tuple[str, ...], separator: str, underscores: bool, extension: str,
-    min_confidence: float, dry_run: bool,
+    inputs: Inputs,
+    mode: Mode,
+    groups: tuple[str, ...],
+    separator: str,
+    underscores: bool,
+    extension: str,
+    min_confidence: float,
+    dry_run: bool,
 ) -> None:
     """Write count and focus tags (1girl, 2boys, male_focus …) into a caption file beside each picture.
 

@@ -16,10 +16,19 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--device", default="cpu", show_default=True, help="cpu, cuda …"),
         click.option("--seed", default=0, show_default=True, type=int),
         click.option(
-            "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .safetensors to write."
+            "--learning-rate", type=click.FloatRange(0, min_open=True), help="The recipe's own where left out."
         ),
         click.option(
-            "--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder."
+            "--output",
+            required=True,
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="The .safetensors to write.",
+        ),
+        click.option(
+            "--data",
+            required=True,
+            type=click.Path(path_type=Path, file_okay=False, exists=True),
+            help="The data folder.",
         ),
     ):
         command = option(command)
@@ -39,7 +48,8 @@ def command() -> None:
 @_common
 @click.option("--epochs", default=12, show_default=True, type=click.IntRange(1), help="Of 8192 composites each.")
 @click.option(
-    "--teacher", type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    "--teacher",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="A detector of an earlier round: start from it, label every picture with it, mine what it falls for.",
 )
 def detector(**options: Any) -> None:
@@ -51,12 +61,12 @@ def detector(**options: Any) -> None:
     """
     from ..train.detector import Options, train
 
-    _run(train, Options(**options))
+    _run(train, Options, options)
 
 
 @command.command("gender")
 @_common
-@click.option("--epochs", default=40, show_default=True, type=click.IntRange(1), help="Of 8192 labelled crops each.")
+@click.option("--epochs", default=46, show_default=True, type=click.IntRange(1), help="Of 8192 labelled crops each.")
 @click.option("--detector", default="auto", show_default=True, help="Finds the heads: auto, or a weights file.")
 @click.option("--hold-out", multiple=True, help="A folder of gender/ to validate on instead of learning from it.")
 def gender(hold_out: tuple[str, ...], **options: Any) -> None:
@@ -68,11 +78,11 @@ def gender(hold_out: tuple[str, ...], **options: Any) -> None:
     """
     from ..train.gender import Options, train
 
-    _run(train, Options(hold_out=hold_out, **options))
+    _run(train, Options, {"hold_out": hold_out, **options})
 
 
-def _run(train: Callable[[Any], None], options: Any) -> None:
+def _run(train: Callable[[Any], None], options: type, values: dict[str, Any]) -> None:
     try:
-        train(options)
+        train(options(**{name: value for name, value in values.items() if value is not None}))
     except (ValueError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error

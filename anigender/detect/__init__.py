@@ -33,7 +33,9 @@ class Detector(Protocol):
         ...
 
 
-def read_head_detector(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> HeadDetector:
+def read_head_detector(
+    path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+) -> HeadDetector:
     """A head detector from its safetensors file.
 
     Raises:
@@ -42,8 +44,10 @@ def read_head_detector(path: Path, device: torch.device | str = "cpu", dtype: to
     tensors, metadata = read_weights(path)
     if metadata.get("anigender.architecture") != "headnet":
         seen = ", ".join(sorted(tensors)[:5])
-        raise ValueError(f"{path} is not a head detector of anigender (keys seen: {seen} …); train one with "
-                         "`anigender train detector`")
+        raise ValueError(
+            f"{path} is not a head detector of anigender (keys seen: {seen} …); train one with "
+            "`anigender train detector`"
+        )
     net = HeadNet()
     missing = [name for name in net.state_dict() if name not in tensors and not name.endswith("num_batches_tracked")]
     if missing:

@@ -17,10 +17,11 @@ from .headnet import STRIDES, HeadNet
 
 CANDIDATES = (256, 64)  # boxes per picture that go into suppression, from the full and from the shrunk picture
 SHRINK = 4  # the second look is at a quarter of the size
-SECOND_LOOK = 160  # pixels of the longer side above which a head may be too large for the first look
-LARGEST_IN_FULL = 208.0  # working pixels: what the first look calls larger than that is the second's business
+SECOND_LOOK = 64  # pixels of the longer side above which a head may be too large for the first look
+LARGEST_IN_FULL = 128.0  # working pixels: what the first look calls larger than that is the second's business
 SMALLEST_IN_SHRUNK = 22.0
 LONGEST = 4096  # pixels of the longer side, whatever the area allows: bounds the padding of very thin pictures
+NO_BOX = -1.0  # the score of an unused place: below any threshold, 0 among them
 STEP = STRIDES[-1]  # canvas sides are multiples of the coarsest stride
 
 
@@ -35,10 +36,10 @@ def working_size(height: int, width: int, area: int) -> tuple[int, int]:
 
 
 class _Look(NamedTuple):
-    """Pictures of one canvas size: those resized to ``size``, whose places in the batch are ``index``."""
+    """Pictures of one canvas size: those resized to ``size``, and their places in the batch."""
 
     pixels: Tensor
-    index: list[int]
+    places: list[int]
     size: tuple[int, int]
 
 
@@ -100,7 +101,7 @@ class HeadDetector:
         full: list[_Look] = []
         shrunk: list[_Look] = []
         for group in batch.groups:
-            height, width = working_size(*group.pixels.shape[1:3], self.area)
+            height, width = working_size(group.pixels.shape[1], group.pixels.shape[2], self.area)
             small = resize(group.pixels, height, width)
             full.append(_Look(small.to(device, non_blocking=True), group.index, (height, width)))
             if max(height, width) > SECOND_LOOK:
@@ -109,7 +110,7 @@ class HeadDetector:
                 shrunk.append(_Look(tiny.to(device, non_blocking=True), group.index, size))
         total = sum(CANDIDATES)
         boxes = torch.zeros(count, total, 4, device=device)
-        scores = torch.zeros(count, total, device=device)
+        scores = torch.full((count, total), NO_BOX, device=device)
         finite = torch.ones(count, dtype=torch.bool, device=device)
         self._look(full, batch.sizes, slice(0, CANDIDATES[0]), (0.0, LARGEST_IN_FULL), boxes, scores, finite)
         self._look(shrunk, batch.sizes, slice(CANDIDATES[0], total), (SMALLEST_IN_SHRUNK, 1e9), boxes, scores, finite)
@@ -142,21 +143,21 @@ class HeadDetector:
     ) -> None:
         """Run the net over pictures at one scale and write the best candidates into ``columns`` of the results.
 
-        Candidates whose side in net pixels is outside ``sides`` get score 0.
+        Candidates whose side in net pixels is outside ``sides`` get the score :data:`NO_BOX`.
         """
         canvases: dict[tuple[int, int], list[_Look]] = {}
         for look in looks:
             canvas = (math.ceil(look.size[0] / STEP) * STEP, math.ceil(look.size[1] / STEP) * STEP)
             canvases.setdefault(canvas, []).append(look)
         for canvas, members in canvases.items():
-            index = torch.tensor([i for look in members for i in look.index], device=boxes.device)
+            index = torch.tensor([i for look in members for i in look.places], device=boxes.device)
             raw = self.net(self._input(canvas, members, finite))
             logits, best = raw.logits.topk(min(columns.stop - columns.start, raw.logits.shape[1]), 1)
             squares = raw.squares.gather(1, best[..., None].expand(-1, -1, 3))
             half = squares[..., 2:] / 2
             found = torch.cat((squares[..., :2] - half, squares[..., :2] + half), -1)
-            works = [look.size for look in members for _ in look.index]
-            wholes = [sizes[i] for look in members for i in look.index]
+            works = [look.size for look in members for _ in look.places]
+            wholes = [sizes[i] for look in members for i in look.places]
             scale = torch.tensor(
                 [[w / ww, h / hh] * 2 for (h, w), (hh, ww) in zip(wholes, works, strict=True)], device=boxes.device
             )
@@ -165,7 +166,7 @@ class HeadDetector:
             inside = (squares[..., 2] >= sides[0]) & (squares[..., 2] < sides[1])
             place = slice(columns.start, columns.start + logits.shape[1])
             boxes[index, place] = found
-            scores[index, place] = torch.where(inside, logits.sigmoid(), 0.0)
+            scores[index, place] = torch.where(inside, logits.sigmoid(), NO_BOX)
 
     def _input(self, canvas: tuple[int, int], members: list[_Look], finite: Tensor) -> Tensor:
         """The pictures normalised and padded into one canvas size; notes in ``finite [B]`` which hold no NaN."""
@@ -174,7 +175,7 @@ class HeadDetector:
         padded = []
         for look in members:
             if look.pixels.dtype.is_floating_point:
-                rows = torch.tensor(look.index, device=finite.device)
+                rows = torch.tensor(look.places, device=finite.device)
                 finite[rows] &= look.pixels.flatten(1).sum(1, dtype=torch.float32).isfinite()
             x = (unit_range(look.pixels) - mean) / std
             padded.append(F.pad(x, (0, canvas[1] - look.size[1], 0, canvas[0] - look.size[0])))

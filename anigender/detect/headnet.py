@@ -32,8 +32,9 @@ class Residual(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.first = conv(width, width)
-        self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width))
-        nn.init.zeros_(self.second[1].weight)  # a new block starts as the identity (Goyal et al., 2017)
+        norm = nn.BatchNorm2d(width)
+        nn.init.zeros_(norm.weight)  # a new block starts as the identity (Goyal et al., 2017)
+        self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(x + self.second(self.first(x)))
@@ -82,9 +83,8 @@ class HeadNet(nn.Module):
         self.shared = conv(neck, neck)
         self.predict = nn.Conv2d(neck, 4, 1)
         nn.init.normal_(self.predict.weight, std=0.01)
-        nn.init.zeros_(self.predict.bias)
-        with torch.no_grad():
-            self.predict.bias[0] = -4.0  # almost every cell is background: start from that
+        # Almost every cell is background: start from that.
+        self.predict.bias = nn.Parameter(torch.tensor([-4.0, 0.0, 0.0, 0.0]))
 
     def forward(self, x: Tensor) -> RawHeads:
         """``x [B, 3, H, W]``, normalised, H and W multiples of 32."""

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 
 from ..boxes import clip, head_from_face, pairwise_iou
-from ..detect import load_detector
 from ..detect.head_detector import HeadDetector
 from ..faces import Faces
 from ..train import dataset
 from ..train.relabel import detections
+
+THRESHOLDS = tuple(round(0.2 + 0.05 * i, 2) for i in range(11))
 
 
 def illustration_recall(found: Iterable[Faces], pictures: Sequence[dataset.Picture]) -> list[bool]:
@@ -48,50 +49,72 @@ def _size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def evaluate_detector(data: Path, detector: HeadDetector | str | Path = "auto") -> dict[str, Any]:
-    """All detector figures.
+def evaluate_detector(data: Path, detector: HeadDetector) -> dict[str, Any]:
+    """All detector figures at its own threshold, and the ones that pull against each other at other thresholds.
 
     Args:
         data: the data directory.
-        detector: a detector, or what :func:`anigender.detect.load_detector` takes.
+        detector: what is measured.
 
     Returns:
         ``illustrations``: recall on all, on those kept out of training, and the LBP cascade's on all;
         ``found``: for each kind of ``val`` picture the share of women's and men's in which a head is found;
-        ``false_heads_per_negative``: on the negatives kept out of training, and on all.
+        ``false_heads_per_negative``: on the negatives kept out of training, and on all;
+        ``by_threshold``: recall kept out, share found and false heads kept out.
     """
-    if not isinstance(detector, HeadDetector):
-        detector = load_detector(detector)
-    illustrations = dataset.read_illustrations(data)
-    hits = illustration_recall(detections(detector, data, [p.file for p in illustrations]), illustrations)
-    kept_out = [hit for hit, p in zip(hits, illustrations, strict=True) if p.split == "val"]
-    cascade = cascade_recall(data, illustrations)
+    chosen = detector.threshold
+    detector.threshold = min(THRESHOLDS)
+    try:
+        illustrations = dataset.read_illustrations(data)
+        pictures = [p for p in dataset.read_pictures(data) if p.split == "val"]
+        negatives = {split: dataset.list_negatives(data, split) for split in ("train", "val")}
+        on_illustrations = list(detections(detector, data, [p.file for p in illustrations]))
+        on_pictures = list(detections(detector, data, [p.file for p in pictures]))
+        on_negatives = {split: list(detections(detector, data, files)) for split, files in negatives.items()}
+    finally:
+        detector.threshold = chosen
 
-    pictures = [p for p in dataset.read_pictures(data) if p.split == "val"]
-    found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
-    for faces, picture in zip(detections(detector, data, [p.file for p in pictures]), pictures, strict=True):
-        found[picture.kind][picture.gender].append(len(faces) > 0)
-        found["all"][picture.gender].append(len(faces) > 0)
-    shares: dict[str, dict[str, float]] = {}
-    for kind, by_gender in found.items():
-        both = [hit for own in by_gender.values() for hit in own]
-        shares[kind] = {name: float(np.mean(own)) for name, own in by_gender.items()}
-        shares[kind] |= {"both": float(np.mean(both)), "count": len(both)}
+    def above(found: Sequence[Faces], threshold: float) -> list[Faces]:
+        # Suppression goes by falling score, so what a higher threshold would give is a part of what this one gave.
+        return [faces.filter(faces.scores >= threshold) for faces in found]
 
-    negatives = {split: dataset.list_negatives(data, split) for split in ("train", "val")}
-    counts = {split: [len(f) for f in detections(detector, data, files)] for split, files in negatives.items()}
-    return {
-        "threshold": detector.threshold,
-        "illustrations": {
-            "recall": float(np.mean(hits)),
-            "recall_kept_out": float(np.mean(kept_out)),
-            "count": len(hits),
-            "count_kept_out": len(kept_out),
-            "recall_lbp_cascade": float(np.mean(cascade)),
-        },
-        "found": shares,
-        "false_heads_per_negative": {
-            "kept_out": float(np.mean(counts["val"])),
-            "all": float(np.mean(counts["val"] + counts["train"])),
-        },
-    }
+    def figures(threshold: float) -> dict[str, Any]:
+        hits = illustration_recall(above(on_illustrations, threshold), illustrations)
+        found: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+        for faces, picture in zip(above(on_pictures, threshold), pictures, strict=True):
+            for kind in (picture.kind, "all"):
+                found[kind][picture.gender].append(len(faces) > 0)
+        shares: dict[str, dict[str, float]] = {}
+        for kind, by_gender in found.items():
+            both = [hit for own in by_gender.values() for hit in own]
+            shares[kind] = {name: float(np.mean(own)) for name, own in by_gender.items()}
+            shares[kind] |= {"both": float(np.mean(both)), "count": len(both)}
+        false = {split: [len(f) for f in above(own, threshold)] for split, own in on_negatives.items()}
+        kept_out = [hit for hit, p in zip(hits, illustrations, strict=True) if p.split == "val"]
+        return {
+            "illustrations": {
+                "recall": float(np.mean(hits)),
+                "recall_kept_out": float(np.mean(kept_out)),
+                "count": len(hits),
+                "count_kept_out": len(kept_out),
+            },
+            "found": shares,
+            "false_heads_per_negative": {
+                "kept_out": float(np.mean(false["val"])),
+                "all": float(np.mean(false["val"] + false["train"])),
+            },
+        }
+
+    result = {"threshold": chosen, **figures(chosen)}
+    result["illustrations"]["recall_lbp_cascade"] = float(np.mean(cascade_recall(data, illustrations)))
+    result["by_threshold"] = {}
+    for threshold in THRESHOLDS:
+        own = figures(threshold)
+        result["by_threshold"][f"{threshold:.2f}"] = {
+            "recall_kept_out": own["illustrations"]["recall_kept_out"],
+            "recall": own["illustrations"]["recall"],
+            "found_women": own["found"]["all"]["female"],
+            "found_men": own["found"]["all"]["male"],
+            "false_heads_kept_out": own["false_heads_per_negative"]["kept_out"],
+        }
+    return result

@@ -47,7 +47,9 @@ def evaluate_gender(data: Path, pipeline: Pipeline, folders: Sequence[str] = ())
     pictures = dataset.read_pictures(data)
     pictures = [p for p in pictures if (p.folder in folders if folders else p.split == "val")]
     if not pictures:
-        raise ValueError(f"no pictures to evaluate in {data}" + (f" for the folders {', '.join(folders)}" if folders else ""))
+        raise ValueError(
+            f"no pictures to evaluate in {data}" + (f" for the folders {', '.join(folders)}" if folders else "")
+        )
     answers, found = surest_heads(pipeline, data, pictures)
     labels = torch.tensor([dataset.GENDERS.index(p.gender) for p in pictures])
     wrong = torch.stack((labels.float(), 1 - labels.float()), 1)

@@ -57,14 +57,14 @@ def plain(crops: Tensor, size: int, margin: float = 1.0) -> Tensor:
 def _backgrounds(count: int, size: int, generator: torch.Generator) -> Tensor:
     """``[count, 3, size, size]``: white, flat colours, gradients and coarse noise in equal parts."""
     kind = torch.randint(0, 4, (count,), generator=generator)
-    flat = torch.rand(count, 3, 1, 1, generator=generator).expand(-1, -1, size, size)
-    white = torch.ones(count, 3, size, size)
-    corners = torch.rand(count, 3, 2, 2, generator=generator)
-    gradient = F.interpolate(corners, (size, size), mode="bilinear", align_corners=True)
-    cells = torch.rand(count, 3, 6, 6, generator=generator)
-    noise = F.interpolate(cells, (size, size), mode="bicubic").clamp(0, 1)
-    stacked = torch.stack((white, flat, gradient, noise))
-    return stacked[kind, torch.arange(count)]
+    result = torch.where(kind[:, None] == 0, 1.0, torch.rand(count, 3, generator=generator))
+    result = result[:, :, None, None].repeat(1, 1, size, size)
+    for which, cells in ((2, 2), (3, 6)):
+        rows = (kind == which).nonzero()[:, 0]
+        small = torch.rand(len(rows), 3, cells, cells, generator=generator)
+        if len(rows):
+            result[rows] = F.interpolate(small, (size, size), mode="bilinear", align_corners=True)
+    return result
 
 
 def _colour(x: Tensor, generator: torch.Generator, strength: float) -> Tensor:
@@ -94,24 +94,25 @@ def _colour(x: Tensor, generator: torch.Generator, strength: float) -> Tensor:
     return torch.where(flat, (x * luma).sum(1, keepdim=True), x)
 
 
-def _degrade(x: Tensor, rng: np.random.Generator) -> Tensor:
+def _degrade(x: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
     """Per picture, sometimes: resampling to a small size, Gaussian blur, noise, JPEG, erased rectangles."""
     pictures = (x.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).numpy()
     size = pictures.shape[1]
+    fine = size / 96  # what these do to a face goes by its size in pixels
     result = []
     for picture in pictures:
-        draw = rng.random(5)
+        draw = rng.random(5) / strength
         if draw[0] < 0.25:
-            small = int(rng.integers(24, size))
+            small = int(rng.integers(round(24 * fine), size))
             down = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
             picture = cv2.resize(down, (size, size), interpolation=int(rng.choice([cv2.INTER_LINEAR, cv2.INTER_CUBIC])))
         if draw[1] < 0.15:
-            picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.6)))
+            picture = cv2.GaussianBlur(picture, (0, 0), float(rng.uniform(0.4, 1.6) * fine))
         if draw[2] < 0.12:
             noise = rng.normal(0, rng.uniform(3, 18), picture.shape)
             picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
         if draw[3] < 0.3:
-            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 90))]
+            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(round(40 - 25 * fine), 90))]
             picture = cv2.imdecode(cv2.imencode(".jpg", picture, quality)[1], cv2.IMREAD_COLOR)
         if draw[4] < 0.25:
             picture = picture.copy()
@@ -123,7 +124,9 @@ def _degrade(x: Tensor, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.stack(result)).permute(0, 3, 1, 2).float() / 255
 
 
-def augment(crops: Tensor, size: int, rng: np.random.Generator, generator: torch.Generator, strength: float = 1.0) -> Tensor:
+def augment(
+    crops: Tensor, size: int, rng: np.random.Generator, generator: torch.Generator, strength: float = 1.0
+) -> Tensor:
     """Training views of cached crops.
 
     Args:
@@ -146,4 +149,4 @@ def augment(crops: Tensor, size: int, rng: np.random.Generator, generator: torch
     stretch = (normal(0.05)).exp()
     x = frame(crops.float() / 255, size, margin, normal(0.05, 2), turn, mirror, stretch)
     x = x[:, :3] * x[:, 3:] + _backgrounds(n, size, generator) * (1 - x[:, 3:])
-    return _degrade(_colour(x, generator, strength), rng)
+    return _degrade(_colour(x, generator, strength), rng, strength)

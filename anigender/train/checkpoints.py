@@ -7,13 +7,15 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+Net = TypeVar("Net", bound=nn.Module)
 
-class Average:
+
+class Average(Generic[Net]):
     """Exponential moving average of a net's weights and buffers, with a short memory at the start.
 
     Args:
@@ -21,13 +23,13 @@ class Average:
         decay: share kept per step once the average has run for a while.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+    def __init__(self, model: Net, decay: float = 0.999) -> None:
+        self.model: Net = copy.deepcopy(model).eval().requires_grad_(False)
         self.decay = decay
         self.steps = 0
 
     @torch.no_grad()
-    def update(self, model: nn.Module) -> None:
+    def update(self, model: Net) -> None:
         """Move towards ``model``'s present weights."""
         self.steps += 1
         share = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))

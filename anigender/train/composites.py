@@ -53,16 +53,16 @@ def _background(size: int, pool: list[Array], rng: np.random.Generator) -> Array
             corners = corners * 0.25 + 190
         return cv2.resize(corners, (size, size), interpolation=cv2.INTER_LINEAR).astype(np.uint8)
     if choice < 0.92:
-        colour = rng.choice([0, 255, int(rng.integers(256))]) if rng.random() < 0.6 else rng.integers(0, 256, 3)
+        colour: Array = rng.integers(0, 256, 3)
+        if rng.random() < 0.6:
+            colour[:] = rng.choice([0, 255, colour[0]])
         return np.full((size, size, 3), colour, np.uint8)
     cells = int(rng.choice([4, 8, 16, size // 4, size // 2]))
     noise = rng.integers(0, 256, (cells, cells, 3), dtype=np.uint8)
     return cv2.resize(noise, (size, size), interpolation=int(rng.choice([cv2.INTER_NEAREST, cv2.INTER_CUBIC])))
 
 
-def _placement(
-    head: Array, side: float, centre: Array, turn: float, mirror: bool
-) -> Array:
+def _placement(head: Array, side: float, centre: Array, turn: float, mirror: bool) -> Array:
     """The 2x3 matrix that puts ``head``'s centre at ``centre`` with the given side, turned and mirrored."""
     scale = side / max(1.0, float(head[2] - head[0]))
     cos, sin = math.cos(turn) * scale, math.sin(turn) * scale
@@ -81,8 +81,8 @@ def _transform_heads(heads: Array, matrix: Array) -> Array:
     return np.concatenate((middles @ matrix[:, :2].T + matrix[:, 2], sides[:, None] * scale), 1).astype(np.float32)
 
 
-def _visible(head: Array, pixels: Array, size: int) -> Array:
-    """The square clipped to its own picture's and the canvas's borders, re-squared around what is left.
+def _visible(head: Array, pixels: Array, size: int) -> tuple[Array, float]:
+    """The square clipped to its own picture's and the canvas's borders, re-squared around what is left, and its share.
 
     A close-up icon shows less than a head; pasted as a panel, what can be found is the panel.
     """
@@ -113,7 +113,7 @@ def _degrade(image: Array, rng: np.random.Generator) -> Array:
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     if rng.random() < 0.3:
         quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 92))]
-        image = cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR)
+        image = np.asarray(cv2.imdecode(cv2.imencode(".jpg", image, quality)[1], cv2.IMREAD_COLOR))
     return image
 
 
@@ -148,7 +148,7 @@ class Composer:
         canvas = _background(size, self.negatives, rng)
         heads = np.zeros((0, 3), np.float32)
         people = 0 if kind > 0.93 else int(rng.choice([1, 2, 3, 4, 5, 6], p=[0.5, 0.22, 0.12, 0.07, 0.05, 0.04]))
-        if self.distractors and (people == 0 or rng.random() < 0.25):
+        if self.distractors and (people == 0 or rng.random() < 0.45):
             for _ in range(int(rng.integers(1, 4))):
                 self._paste_distractor(canvas, rng)
         complete = True

@@ -110,9 +110,7 @@ def read_teacher(data: Path, minimum: float = 0.9) -> dict[str, np.ndarray]:
         if likelihood >= max(minimum, best.get(row["file"], (0.0, []))[0]):
             best[row["file"]] = (likelihood, _square(row))
     return {
-        file: head_from_face(
-            torch.tensor([box]), HEAD_PER_TIGHT_FACE, HEAD_RISE_PER_TIGHT_FACE
-        ).numpy()
+        file: head_from_face(torch.tensor([box]), HEAD_PER_TIGHT_FACE, HEAD_RISE_PER_TIGHT_FACE).numpy()
         for file, (_, box) in best.items()
     }
 

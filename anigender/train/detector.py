@@ -26,12 +26,14 @@ from ..boxes import clip, pairwise_iou
 from ..detect.head_detector import HeadDetector
 from ..detect.headnet import HeadNet, RawHeads
 from ..images import check
+from ..inference import placed
 from . import dataset
 from .checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
 from .composites import Composer, CutOut
+from .relabel import Mined, relabel
 
 EPOCH = 8192  # composites
-SIZES = ((160, 48, 0.2), (256, 24, 0.5), (384, 11, 0.3))  # canvas side, pictures in a batch, share of the batches
+SIZES = ((128, 64, 0.25), (192, 40, 0.35), (256, 24, 0.4))  # canvas side, pictures in a batch, share of the batches
 TINY = 24.0  # pixels: an unmarked head in an incompletely labelled picture is seldom smaller
 METADATA = {
     "anigender.kind": "detector",
@@ -52,7 +54,7 @@ class Options:
 
     data: Path
     output: Path
-    epochs: int = 16
+    epochs: int = 12
     learning_rate: float = 2e-3
     seed: int = 0
     device: str = "cpu"
@@ -66,14 +68,14 @@ def read_rgba(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGBA"))
 
 
-def build_composer(data: Path, pictures: list[dataset.Picture], split: str, hardness: np.ndarray | None) -> Composer:
+def build_composer(data: Path, pictures: list[dataset.Picture], split: str, mined: Mined | None) -> Composer:
     """Read a split's pictures into memory and sort them into cut-outs, scenes, negatives and distractors.
 
     Args:
         data: the data directory.
         pictures: labelled pictures, illustrations included.
         split: ``train`` or ``val``.
-        hardness: the present detector's highest score on each training negative, or None.
+        mined: what the present detector falls for, or None.
     """
     wanted = [p for p in pictures if p.split == split and len(p.heads)]
     negatives = dataset.list_negatives(data, split)
@@ -88,9 +90,7 @@ def build_composer(data: Path, pictures: list[dataset.Picture], split: str, hard
         if not picture.gender:  # illustrations: whole frames, and panels now and then
             scenes += [item] * 4
             continue
-        if opaque and picture.kind != "face":
-            scenes.append(item)
-        elif opaque and max(pixels.shape[:2]) >= 128:
+        if opaque and picture.kind != "face" or opaque and max(pixels.shape[:2]) >= 128:
             scenes.append(item)
         cut_outs.append(item)
         weight = 1.0 if picture.gender == "male" else men_share / max(1e-6, 1 - men_share)
@@ -98,8 +98,12 @@ def build_composer(data: Path, pictures: list[dataset.Picture], split: str, hard
         y = int(picture.heads[:, 3].max())
         if picture.complete and pixels.shape[0] - y > 48 and picture.kind in ("full_body", "half_body", "bust"):
             distractors.append(pixels[y:])
-    if hardness is not None:  # what the detector falls for comes up to ten times as often
-        times = 1 + np.round(9 * np.clip(hardness * 2, 0, 1)).astype(int)
+        for x1, y1, x2, y2 in mined.mistakes.get(picture.file, ()) if mined is not None else ():
+            crop = pixels[max(0, int(y1)) : int(y2) + 1, max(0, int(x1)) : int(x2) + 1]
+            if min(crop.shape[:2]) >= 12:
+                distractors += [crop] * 2
+    if mined is not None:  # what the detector falls for comes up to ten times as often
+        times = 1 + np.round(9 * np.clip(mined.hardness * 2, 0, 1)).astype(int)
         patches = [patch for patch, n in zip(patches, times, strict=True) for _ in range(n)]
     return Composer(cut_outs, scenes, patches, distractors, np.asarray(weights))
 
@@ -242,16 +246,14 @@ def train(options: Options) -> None:
     pictures = dataset.read_pictures(options.data)
     dataset.label_heads(pictures, options.data)
     pictures += dataset.read_illustrations(options.data)
-    model, hardness = HeadNet(), None
+    model, mined = HeadNet(), None
     if options.teacher is not None:
-        from .relabel import relabel
-
-        hardness = relabel(pictures, options.data, options.teacher, model)
-    model = model.to(options.device, memory_format=torch.channels_last)
-    composer = build_composer(options.data, pictures, "train", hardness)
+        mined = relabel(pictures, options.data, options.teacher, model)
+    model = placed(model, options.device)
+    composer = build_composer(options.data, pictures, "train", mined)
     judge = build_composer(options.data, pictures, "val", None)
     rng = np.random.default_rng(12345)
-    fixed = [make_batch(judge, side, 16, rng) for side in (160, 256, 384, 160, 256, 384)]
+    fixed = [make_batch(judge, side, 16, rng) for side in (128, 192, 256, 128, 192, 256, 384)]
     del judge
 
     average = Average(model)
@@ -294,7 +296,8 @@ def train(options: Options) -> None:
             figures = validate(average.model, fixed)
             bar.set_postfix({name: f"{value:.3f}" for name, value in figures.items()})
             log.write(
-                seen=seen, loss=[round(float(v), 4) for v in running[:2] / running[2]],
+                seen=seen,
+                loss=[round(float(v), 4) for v in running[:2] / running[2]],
                 **{name: round(value, 4) for name, value in figures.items()},
             )
             running[:] = 0
@@ -304,8 +307,12 @@ def train(options: Options) -> None:
             save_checkpoint(
                 checkpoint,
                 {
-                    "model": model.state_dict(), "average": average.model.state_dict(),
-                    "optimiser": optimiser.state_dict(), "step": step, "seen": seen, "best": best,
+                    "model": model.state_dict(),
+                    "average": average.model.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "step": step,
+                    "seen": seen,
+                    "best": best,
                 },
             )
     bar.close()
@@ -317,7 +324,10 @@ def save_detector(model: HeadNet, output: Path) -> None:
 
     save_weights(
         output,
-        {name: value.half() if value.is_floating_point() else value for name, value in model.state_dict().items()
-         if not name.endswith("num_batches_tracked")},
+        {
+            name: value.half() if value.is_floating_point() else value
+            for name, value in model.state_dict().items()
+            if not name.endswith("num_batches_tracked")
+        },
         METADATA,
     )

@@ -28,12 +28,14 @@ from ..classify.gendernet import GenderNet
 from ..evaluate.metrics import fit_temperature, gender_figures
 from ..faces import Faces
 from ..images import check, head_crops
+from ..inference import placed
 from . import dataset
 from .augment import CACHE_MARGIN, CACHE_SIZE, augment, plain
 from .checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
 
 EPOCH = 8192  # labelled pictures
 SIZE = 96
+SMALL = 64  # views of the first epochs: less than half the work while the coarse features are learned
 MARGIN = 1.0
 BATCH = 96
 MEAN, STD = 0.5, 0.25
@@ -46,12 +48,13 @@ class Options:
     data: Path
     output: Path
     detector: str = "auto"
-    epochs: int = 40
+    epochs: int = 46
+    small_epochs: int = 26
     learning_rate: float = 1.5e-3
     seed: int = 0
     device: str = "cpu"
     hold_out: tuple[str, ...] = ()
-    unlabelled_from: int = 8
+    unlabelled_from: int = 18
     refresh: int = 8
     resume: bool = False
 
@@ -67,11 +70,20 @@ def cut(pixels: np.ndarray, heads: np.ndarray) -> Tensor:
         ``[n, 4, CACHE_SIZE, CACHE_SIZE]`` uint8 RGBA, made by :func:`anigender.images.head_crops`.
     """
     image = torch.from_numpy(np.ascontiguousarray(pixels))[None]
-    faces = Faces.from_boxes([heads], [pixels.shape[:2]])
+    faces = Faces.from_boxes([torch.from_numpy(heads)], [pixels.shape[:2]])
     alpha = image[..., 3:].expand(-1, -1, -1, 3).contiguous()
     rgb = head_crops(check(image[..., :3].contiguous()), faces, CACHE_SIZE, CACHE_MARGIN)
     mask = head_crops(check(alpha), faces, CACHE_SIZE, CACHE_MARGIN)[:, :1]
     return (torch.cat((rgb, mask), 1) * 255).round().to(torch.uint8)
+
+
+class Student(nn.Module):
+    """What is trained: the classifier, and a second answer on its features, who the character is."""
+
+    def __init__(self, characters: int) -> None:
+        super().__init__()
+        self.net = GenderNet()
+        self.identity = nn.Linear(self.net.fc.in_features, characters)
 
 
 @dataclass
@@ -143,7 +155,10 @@ class Draws(IterableDataset):
     no game sets the style; inside a character any of its pictures.
     """
 
-    def __init__(self, crops: Crops, identities: Tensor, unlabelled: Tensor, soft: Tensor | None, seed: int) -> None:
+    def __init__(
+        self, crops: Crops, identities: Tensor, unlabelled: Tensor, soft: Tensor | None, seed: int, size: int = SIZE
+    ) -> None:
+        self.size = size
         self.crops, self.identities = crops, identities
         self.unlabelled, self.soft, self.seed = unlabelled, soft, seed
         groups: dict[str, list[int]] = defaultdict(list)
@@ -175,12 +190,13 @@ class Draws(IterableDataset):
                     rows.append(mine[choice][rng.integers(len(mine[choice]))])
             pixels, identity = self.crops.pixels[rows], self.identities[rows]
             target = F.one_hot(self.crops.labels[rows], 2).float() * 0.94 + 0.03
-            if extra:
+            if self.soft is not None:
                 more = torch.from_numpy(rng.choice(len(self.unlabelled), extra, p=share))
                 pixels = torch.cat((pixels, self.unlabelled[more]))
                 target = torch.cat((target, self.soft[more]))
                 identity = torch.cat((identity, torch.full((extra,), -1)))
-            yield augment(pixels, SIZE, rng, generator), target, identity
+            # Small views have less to lose, and a net that knows nothing yet learns little from ruined ones.
+            yield augment(pixels, self.size, rng, generator, 1.0 if self.size == SIZE else 0.5), target, identity
 
 
 def normalise(x: Tensor, device: str) -> Tensor:
@@ -189,11 +205,11 @@ def normalise(x: Tensor, device: str) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: GenderNet, pixels: Tensor, device: str, flip: bool = False) -> Tensor:
+def predict(model: GenderNet, pixels: Tensor, device: str, size: int = SIZE, flip: bool = False) -> Tensor:
     """Logits ``[N, 2]`` of cached crops in the plain framing, averaged with the mirrored ones where asked."""
     out = []
     for part in pixels.split(128):
-        x = normalise(plain(part, SIZE, MARGIN), device)
+        x = normalise(plain(part, size, MARGIN), device)
         with torch.autocast(device.split(":")[0], torch.bfloat16):
             logits = model(x).float()
             if flip:
@@ -222,8 +238,7 @@ def train(options: Options) -> None:
     names = {name: i for i, name in enumerate(sorted({p.character for p in learn.pictures}))}
     identities = torch.tensor([names[p.character] for p in learn.pictures])
 
-    model = nn.ModuleDict({"net": GenderNet(), "identity": nn.Linear(224, len(names))})
-    model = model.to(device, memory_format=torch.channels_last)
+    model = placed(Student(len(names)), device)
     average = Average(model, 0.998)
     optimiser = torch.optim.AdamW(parameter_groups(model, 0.05), lr=options.learning_rate)
     checkpoint = options.output.with_suffix(".checkpoint.pt")
@@ -240,14 +255,15 @@ def train(options: Options) -> None:
     soft: Tensor | None = None
     batches: Iterator | None = None
     while epoch < options.epochs:
+        size = SMALL if epoch < options.small_epochs else SIZE
         due = epoch >= options.unlabelled_from and len(unlabelled)
         if due and (soft is None or (epoch - options.unlabelled_from) % options.refresh == 0):
             # Sharpened a little: agreement of the net with itself is worth more than its caution.
-            soft = (predict(average.model["net"], unlabelled, device) / 0.7).softmax(1)
+            soft = (predict(average.model.net, unlabelled, device, size) / 0.7).softmax(1)
             log.write(epoch=epoch, unlabelled_male=round(float((soft[:, 1] > 0.5).float().mean()), 4))
             batches = None
-        if batches is None:
-            draws = Draws(learn, identities, unlabelled, soft, options.seed + 1000 * (epoch + 1))
+        if batches is None or epoch == options.small_epochs:
+            draws = Draws(learn, identities, unlabelled, soft, options.seed + 1000 * (epoch + 1), size)
             batches = iter(DataLoader(draws, batch_size=None, num_workers=1, prefetch_factor=4))
         model.train()
         running = np.zeros(3)
@@ -258,9 +274,9 @@ def train(options: Options) -> None:
                 group["lr"] = options.learning_rate * cosine(step, total, per_epoch)
             target, identity = target.to(device), identity.to(device)
             with torch.autocast(device.split(":")[0], torch.bfloat16):
-                features = F.dropout(model["net"].features(normalise(views, device)), 0.1)
-                logits = model["net"].fc(features)
-                who = model["identity"](features[identity >= 0])
+                features = F.dropout(model.net.features(normalise(views, device)), 0.1)
+                logits = model.net.fc(features)
+                who = model.identity(features[identity >= 0])
             gender_loss = F.cross_entropy(logits.float(), target)
             identity_loss = F.cross_entropy(who.float(), identity[identity >= 0], label_smoothing=0.1)
             optimiser.zero_grad(set_to_none=True)
@@ -271,22 +287,29 @@ def train(options: Options) -> None:
             step += 1
             running += (float(gender_loss.detach()), float(identity_loss.detach()), 1)
         epoch += 1
-        logits = predict(average.model["net"], judge.pixels, device)
+        logits = predict(average.model.net, judge.pixels, device, size)
         temperature = fit_temperature(logits, judge.labels)
         figures = gender_figures((logits / temperature).softmax(1), judge.labels)
         log.write(
-            epoch=epoch, gender_loss=round(running[0] / running[2], 4), identity_loss=round(running[1] / running[2], 4),
-            temperature=round(temperature, 3), **figures.as_dict(),
+            epoch=epoch,
+            gender_loss=round(running[0] / running[2], 4),
+            identity_loss=round(running[1] / running[2], 4),
+            temperature=round(temperature, 3),
+            **figures.as_dict(),
         )
         tqdm.write(f"epoch {epoch}: {figures.as_dict()}")
-        if figures.balanced_accuracy >= best:
+        if size == SIZE and figures.balanced_accuracy >= best:
             best = figures.balanced_accuracy
-            save_gender(average.model["net"], temperature, options.output)
+            save_gender(average.model.net, temperature, options.output)
         save_checkpoint(
             checkpoint,
             {
-                "model": model.state_dict(), "average": average.model.state_dict(),
-                "optimiser": optimiser.state_dict(), "step": step, "epoch": epoch, "best": best,
+                "model": model.state_dict(),
+                "average": average.model.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step,
+                "epoch": epoch,
+                "best": best,
             },
         )
 

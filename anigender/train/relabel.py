@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,15 +40,38 @@ def detections(detector: HeadDetector, data: Path, files: Sequence[str], batch: 
             yield faces.of_image(i)
 
 
-def relabel(pictures: list[dataset.Picture], data: Path, teacher: Path, model: HeadNet | None) -> np.ndarray:
+@dataclass(frozen=True)
+class Mined:
+    """What the present detector still falls for.
+
+    Attributes:
+        hardness: its highest score on each training negative, in the order of :func:`dataset.list_negatives`.
+        mistakes: by file, boxes ``[n, 4]`` that it takes for heads in cut-outs of one character and that are not.
+    """
+
+    hardness: np.ndarray
+    mistakes: dict[str, np.ndarray]
+
+
+def _mistakes(picture: dataset.Picture, boxes: torch.Tensor, scores: torch.Tensor) -> np.ndarray:
+    """Likely false heads, enlarged a little for their surroundings but clear of the true head."""
+    centre = (boxes[:, :2] + boxes[:, 2:]) / 2
+    half = (boxes[:, 2:] - boxes[:, :2]) * 0.7
+    wide = torch.cat((centre - half, centre + half), 1)
+    head = torch.from_numpy(picture.heads)
+    low, high = torch.maximum(wide[:, :2], head[:1, :2]), torch.minimum(wide[:, 2:], head[:1, 2:])
+    apart = ((high - low).clamp(min=0).prod(1)) < 0.03 * (head[0, 2:] - head[0, :2]).prod()
+    return wide[apart & (scores > 0.2)].numpy()
+
+
+def relabel(pictures: list[dataset.Picture], data: Path, teacher: Path, model: HeadNet | None) -> Mined:
     """Replace uncertain heads by what the detector ``teacher`` finds; start ``model`` from it; judge the negatives.
 
     Hand-drawn boxes stay. In a picture of one character the surest detection is taken if it agrees with the first
     round's label or is sure by itself; in television stills and illustrations every sure one.
 
-    Returns:
-        The detector's highest score on each training negative, in the order of :func:`dataset.list_negatives`.
     """
+    mistakes: dict[str, np.ndarray] = {}
     detector = load_detector(teacher)
     if not isinstance(detector, HeadDetector):
         raise ValueError(f"{teacher} is not a head detector of this program")
@@ -62,10 +86,16 @@ def relabel(pictures: list[dataset.Picture], data: Path, teacher: Path, model: H
             known = torch.from_numpy(picture.heads)
             sides = boxes[:, 2] - boxes[:, 0]
             # What an illustrator drew beside the main figure is smaller, but not tiny.
-            sure = (scores > 0.5) & ~(pairwise_iou(boxes, known) > 0.3).any(1) & (sides > 0.05 * max(faces.image_sizes[0]))
+            sure = (
+                (scores > 0.5) & ~(pairwise_iou(boxes, known) > 0.3).any(1) & (sides > 0.05 * max(faces.image_sizes[0]))
+            )
             picture.heads = np.concatenate((picture.heads, boxes[sure].numpy()))
             continue
-        if picture.source == "known" or not len(scores):
+        if picture.source == "known":
+            if picture.alpha:
+                mistakes[picture.file] = _mistakes(picture, boxes, scores)
+            continue
+        if not len(scores):
             continue
         likely = torch.tensor([dataset.plausible(picture, box) for box in boxes.numpy()])
         if picture.kind == "screencap":
@@ -81,7 +111,10 @@ def relabel(pictures: list[dataset.Picture], data: Path, teacher: Path, model: H
             continue
         if scores[best] > (0.2 if agrees else 0.35):
             picture.heads, picture.source, picture.complete = boxes[best : best + 1].numpy(), "detector", True
+            if picture.alpha and picture.kind != "face" and scores[best] > 0.4:
+                mistakes[picture.file] = _mistakes(picture, boxes, faces.scores)
         elif picture.source == "teacher":  # neither sees what the other saw: better without than with a chest
             picture.heads, picture.source = np.zeros((0, 4), np.float32), "none"
     negatives = dataset.list_negatives(data, "train")
-    return np.array([float(f.scores.max()) if len(f) else 0.0 for f in detections(detector, data, negatives)])
+    hardness = [float(f.scores.max()) if len(f) else 0.0 for f in detections(detector, data, negatives)]
+    return Mined(np.array(hardness), mistakes)

@@ -1,0 +1,238 @@
+"""Everything that knows ComfyUI: its memory manager, progress, folders and messages.
+
+Each import of the host is made where it is needed. Without ComfyUI (in unit tests, or in a script) every function does
+the plain thing instead: torch alone, no progress bar, files in the system's temporary folder.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import logging
+import secrets
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..anigender.files import atomic_write_bytes
+from ..anigender.inference import native_dtype
+from ..anigender.pipeline import Pipeline, load, ran_out_of_memory
+from ..anigender.saving import png_bytes, to_bytes
+
+PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MODEL_FOLDER = "anigender"  # the folder's key in folder_paths and its name below models/
+# Room asked for beside the weights: 16 canvases of 640 x 640 and the widest activations of the nets.
+WORKING_MEMORY = 384 * 1024 * 1024
+
+
+def _host(name: str) -> Any:
+    """A module of ComfyUI, or None where this process is no ComfyUI or its version has no such module."""
+    if "folder_paths" not in sys.modules:  # else any module called `server` would be taken for the host's
+        return None
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        # A module that is there but lacks something itself is broken, not absent.
+        if error.name is not None and (name == error.name or name.startswith(f"{error.name}.")):
+            return None
+        raise
+
+
+# -- models ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Models:
+    """A pipeline whose nets the host may move away while nobody uses them; what the ``ANIGENDER`` socket carries.
+
+    Attributes:
+        pipeline: detector and classifier; use it through :func:`ready` only.
+        patcher: the host's handle on both nets; None without a host.
+    """
+
+    pipeline: Pipeline
+    patcher: Any = None
+
+    def ready(self) -> Pipeline:
+        """The pipeline with its nets where they compute."""
+        if self.patcher is not None:
+            management = _host("comfy.model_management")
+            management.load_models_gpu([self.patcher], memory_required=WORKING_MEMORY)
+            # The host's dynamic loader handles layers of its own kind only and may leave plain ones where they are.
+            self.patcher.model.to(self.patcher.load_device)
+        return self.pipeline
+
+
+def load_models(detector: str = "auto", classifier: str = "auto", precision: str = "auto") -> Models:
+    """The models of these names, loaded once and kept as long as their files do not change.
+
+    Args:
+        detector, classifier: a name that the core knows, or a file of the host's model folder.
+        precision: one of :data:`PRECISIONS`.
+
+    Raises:
+        ValueError: a name that is neither, or a file of something else.
+    """
+    found = (str(model_path(detector)), str(model_path(classifier)))
+    return _load(*found, precision, models_stamp(*found))
+
+
+@lru_cache(maxsize=4)
+def _load(detector: str, classifier: str, precision: str, stamp: str) -> Models:
+    management, patching = _host("comfy.model_management"), _host("comfy.model_patcher")
+    dtype = PRECISIONS[precision]
+    if management is None or patching is None:
+        return Models(load(detector, classifier, dtype=dtype))
+    compute, rest = management.get_torch_device(), management.unet_offload_device()
+    pipeline = load(detector, classifier, rest, dtype or native_dtype(compute))
+    pipeline.out_of_memory = _out_of_memory
+    parts = (getattr(pipeline.detector, "net", None), getattr(pipeline.classifier, "net", None))
+    nets = nn.ModuleList([net for net in parts if net is not None])
+    patcher = getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
+    return Models(pipeline, patcher(nets, load_device=compute, offload_device=rest))
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """The host knows how each kind of device says it; what it had cached is given back first."""
+    management = _host("comfy.model_management")
+    known = getattr(management, "is_oom", ran_out_of_memory)
+    if not (ran_out_of_memory(error) or known(error)):
+        return False
+    logging.warning("anigender: out of memory, going on with half as many pictures at once")
+    management.soft_empty_cache()
+    return True
+
+
+def ready(models: Models | Pipeline | None) -> Pipeline:
+    """The pipeline to use for what came through a socket: the embedded one for None."""
+    models = load_models() if models is None else models
+    return models.ready() if isinstance(models, Models) else models
+
+
+def models_stamp(*names: str) -> str:
+    """Changes when one of these files changes; names that are no files never do."""
+    stamps = [Path(name).stat() for name in map(model_path, names) if Path(name).is_file()]
+    return ",".join(f"{stamp.st_mtime_ns}:{stamp.st_size}" for stamp in stamps)
+
+
+def model_files() -> list[str]:
+    """Weight files in the host's folders for this pack, by the names that the host shows."""
+    folders = _model_folders()
+    if folders is None:
+        return []
+    return sorted(name for name in folders.get_filename_list(MODEL_FOLDER) if name.lower().endswith(".safetensors"))
+
+
+def model_path(name: str) -> str:
+    """The path of a file of the host's model folder; any other name as it is."""
+    folders = _model_folders()
+    path = None if folders is None else folders.get_full_path(MODEL_FOLDER, name)
+    return name if path is None else path
+
+
+def _model_folders() -> Any:
+    """``folder_paths`` with this pack's model folder in it (extra_model_paths.yaml may have added others)."""
+    folders = _host("folder_paths")
+    if folders is not None and MODEL_FOLDER not in folders.folder_names_and_paths:
+        folders.add_model_folder_path(MODEL_FOLDER, str(Path(folders.models_dir) / MODEL_FOLDER))
+    return folders
+
+
+# -- running -----------------------------------------------------------------------------------------------------------
+
+
+def progress(total: int) -> Callable[[int, int], None]:
+    """A callback for (done, in all): moves the node's progress bar, and raises when the user has interrupted."""
+    management, utilities = _host("comfy.model_management"), _host("comfy.utils")
+    if management is None or utilities is None:
+        return lambda done, total: None
+    bar = utilities.ProgressBar(total)
+
+    def advance(done: int, total: int) -> None:
+        management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done, total)
+
+    management.throw_exception_if_processing_interrupted()
+    return advance
+
+
+def output_device() -> torch.device:
+    """Where the host wants what nodes give out."""
+    management = _host("comfy.model_management")
+    return torch.device("cpu") if management is None else management.intermediate_device()
+
+
+def show_text(text: str, node: str | None) -> None:
+    """Write a text onto a node in the browser, where there is one."""
+    server = _host("server") if node is not None else None
+    instance = getattr(getattr(server, "PromptServer", None), "instance", None)
+    if instance is not None and hasattr(instance, "send_progress_text"):
+        instance.send_progress_text(text, node)
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """What stands for the host's ExecutionBlocker without a host."""
+
+    message: str | None
+
+
+def blocked(message: str | None = None) -> Any:
+    """A value that keeps everything behind it from running: quietly, or with a message for whoever connects it."""
+    graph = _host("comfy_execution.graph_utils") or _host("comfy_execution.graph")
+    return (Blocked if graph is None else graph.ExecutionBlocker)(message)
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def preview(images: Tensor) -> dict[str, Any]:
+    """Pictures for the node's own face, saved where the host looks for previews: a node's ``ui`` value."""
+    folders = _host("folder_paths")
+    folder = Path(folders.get_temp_directory() if folders is not None else tempfile.gettempdir())
+    folder.mkdir(parents=True, exist_ok=True)
+    stem = f"anigender_{secrets.token_hex(8)}"
+    shown = []
+    for i, pixels in enumerate(to_bytes(images)):
+        name = f"{stem}_{i:05d}_.png"
+        atomic_write_bytes(folder / name, png_bytes(pixels, {}, compress_level=1))
+        shown.append({"filename": name, "subfolder": "", "type": "temp"})
+    return {"images": shown}
+
+
+def output_folder(prefix: str, width: int, height: int) -> tuple[Path, str, str]:
+    """Where the host wants files with this prefix.
+
+    Args:
+        prefix: a file name, perhaps with folders and the host's ``%width%``, ``%date...%`` and so on.
+        width, height: of the pictures.
+
+    Returns:
+        The folder, the file name without number, and the folder's name relative to the host's output folder.
+
+    Raises:
+        Exception: the host refuses a prefix that leads out of its output folder.
+    """
+    folders = _host("folder_paths")
+    if folders is None:
+        path = Path(prefix)
+        return Path(tempfile.gettempdir()) / path.parent, path.name, path.parent.as_posix()
+    root = folders.get_output_directory()
+    folder, name, _, below, _ = folders.get_save_image_path(prefix, root, width, height)
+    return Path(folder), name, below
+
+
+def png_texts(prompt: Any, extra: Mapping[str, Any] | None) -> dict[str, str]:
+    """The workflow as the texts that the host reads back from a PNG; none where the user has turned that off."""
+    arguments = _host("comfy.cli_args")
+    if arguments is not None and arguments.args.disable_metadata:
+        return {}
+    texts = {} if prompt is None else {"prompt": prompt}
+    return {name: json.dumps(value) for name, value in {**texts, **(extra or {})}.items()}

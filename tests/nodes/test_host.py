@@ -1,0 +1,202 @@
+"""``nodes/host.py`` against a stand-in for ComfyUI: what it asks of the host, in which order, and what it survives."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+
+class Interrupted(BaseException):
+    pass
+
+
+class Comfy:
+    """Just enough of the host, and a record of what was asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.asked: list[str] = []
+        self.interrupted = False
+        self.folder = folder
+        self.bars: list[tuple[int, int]] = []
+        self.texts: list[tuple[str, str]] = []
+        self.disable_metadata = False
+        self.registered: dict[str, str] = {}
+
+    def modules(self) -> dict[str, ModuleType]:
+        comfy = self
+
+        class Patcher:
+            def __init__(self, model, load_device, offload_device):
+                self.model, self.load_device, self.offload_device = model, load_device, offload_device
+
+        class ProgressBar:
+            def __init__(self, total):
+                comfy.bars.append((0, total))
+
+            def update_absolute(self, value, total=None):
+                comfy.bars.append((value, total))
+
+        class ExecutionBlocker:
+            def __init__(self, message):
+                self.message = message
+
+        def check():
+            if comfy.interrupted:
+                raise Interrupted
+
+        def add(name, path):
+            comfy.registered[name] = path
+
+        contents = {
+            "comfy": {},
+            "comfy.model_management": {
+                "get_torch_device": lambda: torch.device("cpu"),
+                "unet_offload_device": lambda: torch.device("cpu"),
+                "intermediate_device": lambda: torch.device("cpu"),
+                "load_models_gpu": lambda models, memory_required=0: comfy.asked.append("load"),
+                "soft_empty_cache": lambda: comfy.asked.append("empty"),
+                "is_oom": lambda error: "out of memory" in str(error),
+                "throw_exception_if_processing_interrupted": check,
+            },
+            "comfy.model_patcher": {"ModelPatcher": Patcher, "CoreModelPatcher": Patcher},
+            "comfy.utils": {"ProgressBar": ProgressBar},
+            "comfy.cli_args": {"args": SimpleNamespace(disable_metadata=comfy.disable_metadata)},
+            "comfy_execution": {},
+            "comfy_execution.graph_utils": {"ExecutionBlocker": ExecutionBlocker},
+            "folder_paths": {
+                "models_dir": str(self.folder / "models"),
+                "folder_names_and_paths": self.registered,
+                "add_model_folder_path": add,
+                "get_filename_list": lambda key: ["b.safetensors", "a.SafeTensors", "readme.md"],
+                "get_full_path": lambda key, name: f"/models/{name}" if name.endswith(".safetensors") else None,
+                "get_temp_directory": lambda: str(self.folder / "temp"),
+                "get_output_directory": lambda: str(self.folder / "out"),
+                "get_save_image_path": lambda prefix, root, w, h: (root, f"{prefix}-{w}", 1, "", prefix),
+            },
+            "server": {"PromptServer": SimpleNamespace(instance=SimpleNamespace(send_progress_text=self.show))},
+        }
+        made = {}
+        for name, members in contents.items():
+            made[name] = ModuleType(name)
+            made[name].__dict__.update(members)
+            made[name].__path__ = []  # type: ignore[attr-defined]
+        return made
+
+    def show(self, text: str, node: str) -> None:
+        self.texts.append((text, node))
+
+
+@pytest.fixture
+def comfy(monkeypatch, tmp_path, part):
+    """A stand-in host for one test."""
+    stand_in = Comfy(tmp_path)
+    for name, module in stand_in.modules().items():
+        monkeypatch.setitem(sys.modules, name, module)
+    part("nodes.host")._load.cache_clear()
+    yield stand_in
+    part("nodes.host")._load.cache_clear()
+
+
+def test_the_nets_belong_to_the_memory_manager_and_are_loaded_once(comfy, part) -> None:
+    host = part("nodes.host")
+    models = host.load_models()
+    assert models is host.load_models() and comfy.asked == []
+    nets = list(models.patcher.model)
+    assert nets == [models.pipeline.detector.net, models.pipeline.classifier.net]
+    assert host.ready(models) is models.pipeline and host.ready(None) is models.pipeline
+    assert comfy.asked == ["load", "load"]
+    assert host.load_models(precision="float32") is not models
+    assert list(host.load_models("whole-image").patcher.model) != []
+
+
+def test_the_hosts_own_word_for_out_of_memory_halves_the_chunk(comfy, part) -> None:
+    pipeline = part("nodes.host").load_models().pipeline
+    seen = []
+    detect = pipeline.detector.detect
+
+    def tight(batch):
+        seen.append(len(batch))
+        if len(batch) > 2:
+            raise RuntimeError("this device is out of memory")
+        return detect(batch)
+
+    pipeline.detector.detect = tight
+    assert pipeline(torch.zeros(6, 64, 64, 3)).images == 6
+    assert seen == [6, 6, 4, 2, 2, 2]
+    assert "empty" in comfy.asked
+    pipeline.detector.detect = lambda batch: (_ for _ in ()).throw(RuntimeError("something else"))
+    with pytest.raises(RuntimeError, match="something else"):
+        pipeline(torch.zeros(6, 64, 64, 3))
+
+
+def test_progress_moves_and_an_interruption_stops_within_a_chunk(comfy, node, models, pictures) -> None:
+    image = pictures(*"fmfmf")
+    node("AnigenderDetect").detect(image, models=models, unique_id="7")
+    assert comfy.bars == [(0, 5), (2, 5), (4, 5), (5, 5)]
+    assert comfy.texts == [("5 pictures: 3 female, 2 male", "7")]
+    classify, calls = models.classifier.classify, []
+
+    def press_stop(crops):
+        calls.append(len(crops))
+        comfy.interrupted = True
+        return classify(crops)
+
+    models.classifier.classify = press_stop
+    with pytest.raises(Interrupted):
+        node("AnigenderDetect").detect(image, models=models)
+    assert len(calls) == 1
+    with pytest.raises(Interrupted):
+        node("AnigenderDetect").detect(image, models=models)
+    assert len(calls) == 1, "not even begun"
+
+
+def test_blocking_is_the_hosts(comfy, node, models, pictures) -> None:
+    kept = node("AnigenderFilterBatch").filter(pictures("m"), models=models)[0]
+    assert type(kept).__name__ == "ExecutionBlocker" and kept.message is None
+
+
+def test_models_of_the_hosts_folder_are_offered(comfy, pack, part) -> None:
+    host = part("nodes.host")
+    declared = pack.NODE_CLASS_MAPPINGS["AnigenderLoadModels"].INPUT_TYPES()["required"]
+    assert declared["detector"][0] == ["auto", "head", "whole-image", "a.SafeTensors", "b.safetensors"]
+    assert declared["classifier"][0] == ["auto", "a.SafeTensors", "b.safetensors"]
+    assert comfy.registered == {"anigender": str(comfy.folder / "models" / "anigender")}
+    assert host.model_path("b.safetensors") == "/models/b.safetensors" and host.model_path("auto") == "auto"
+
+
+def test_files_go_where_the_host_says(comfy, node, models, pictures) -> None:
+    node("AnigenderPreview").preview(pictures("f"), models=models)
+    assert len(list((comfy.folder / "temp").iterdir())) == 1
+    out = node("AnigenderSaveImages").save([pictures("f")], filename_prefix=["x"], models=[models], prompt=[{"1": 2}])
+    assert [Path(path).name for path in out["result"][0]] == ["x-160_00001.png"]
+    assert Path(out["result"][0][0]).parent == comfy.folder / "out"
+
+
+def test_metadata_can_be_turned_off(comfy, part, monkeypatch) -> None:
+    texts = part("nodes.host").png_texts
+    assert texts({"1": 2}, {"workflow": []}) == {"prompt": '{"1": 2}', "workflow": "[]"}
+    assert texts(None, None) == {}
+    monkeypatch.setattr(sys.modules["comfy.cli_args"].args, "disable_metadata", True)
+    assert texts({"1": 2}, {"workflow": []}) == {}
+
+
+def test_without_a_host_nothing_of_it_is_imported(part, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "server", ModuleType("server"))
+    host = part("nodes.host")
+    assert host._host("server") is None and host.model_files() == []
+    host.show_text("x", "1")
+    host.progress(3)(1, 3)
+    assert host.output_device().type == "cpu"
+
+
+def test_a_host_that_lacks_a_module_is_survived_but_a_broken_one_is_not(comfy, part, monkeypatch, tmp_path) -> None:
+    host = part("nodes.host")
+    assert host._host("comfy_execution.graph") is None and host._host("not_there") is None
+    (tmp_path / "broken_host.py").write_text("import something_missing_entirely")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ModuleNotFoundError, match="something_missing_entirely"):
+        host._host("broken_host")

@@ -1,0 +1,112 @@
+"""Gender Tags and Save Images with Tags as plain Python; both take whole lists, as the host gives them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+
+@pytest.mark.parametrize(
+    ("inputs", "captions"),
+    [
+        ({}, ["1girl, 1boy", "", "2girls, multiple girls"]),
+        ({"captions": ["hat"]}, ["1girl, 1boy, hat", "hat", "2girls, multiple girls, hat"]),
+        (
+            {"captions": ["1girl, a", "b", "c"], "position": ["last"]},
+            ["1girl, a, 1boy", "b", "c, 2girls, multiple girls"],
+        ),
+        ({"underscores": [True], "prefix": ["me"]}, ["me, 1girl, 1boy", "me", "me, 2girls, multiple_girls"]),
+        ({"count_tags": [False], "focus_tags": [False], "gender_words": [True]}, ["female, male", "", "female"]),
+        ({"captions": ["2boys, a"] * 3, "replace_counts": [False]}, None),
+    ],
+)
+def test_captions(node, found, pictures, inputs: dict, captions: list[str] | None) -> None:
+    (lines,) = node("AnigenderTags").tag([found(pictures("fm", "", "ff"))], **inputs)
+    assert lines == captions if captions is not None else "2boys" in lines[0]
+
+
+def test_faces_of_several_batches_are_one_list(node, found, pictures) -> None:
+    (lines,) = node("AnigenderTags").tag([found(pictures("f")), found(pictures("m", ""))])
+    assert lines == ["1girl, solo", "1boy, solo, male focus", ""]
+
+
+def test_another_number_of_captions_is_refused(node, found, pictures) -> None:
+    with pytest.raises(ValueError, match="input `captions`: there are 2 captions for 3 pictures"):
+        node("AnigenderTags").tag([found(pictures("f", "m", ""))], captions=["a", "b"])
+
+
+@pytest.fixture
+def save(node, models, monkeypatch, tmp_path, part):
+    """Runs the save node in a folder of the test's own, and says which files are there."""
+    monkeypatch.setattr(part("nodes.host").tempfile, "gettempdir", lambda: str(tmp_path))
+
+    def run(image: list, **inputs):
+        out = node("AnigenderSaveImages").save(image, **{"models": [models], **inputs})
+        files = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+        return out, files
+
+    return run
+
+
+def test_pictures_get_their_own_tags(save, pictures, tmp_path: Path) -> None:
+    out, files = save([pictures("f", ""), pictures("m")])
+    assert files == [
+        f"anigender/image_0000{i}.{end}" for i in (1, 2, 3) for end in ("png", "txt") if (i, end) != (2, "txt")
+    ]
+    assert (tmp_path / "anigender/image_00001.txt").read_text() == "1girl, solo"
+    assert (tmp_path / "anigender/image_00003.txt").read_text() == "1boy, solo, male focus"
+    assert [entry["filename"] for entry in out["ui"]["images"]] == [Path(path).name for path in out["result"][0]]
+    assert out["ui"]["images"][0]["subfolder"] == "anigender"
+
+
+def test_captions_the_workflow_and_kohyas_folders(save, pictures, tmp_path: Path) -> None:
+    _, files = save(
+        [pictures("f", "m")],
+        filename_prefix=["set/x"],
+        layout=["kohya"],
+        repeats=[5],
+        concept=["miku"],
+        captions=["one", "two"],
+        prompt=[{"1": {}}],
+        extra_pnginfo=[{"workflow": {"nodes": []}}],
+    )
+    assert files == [f"set/5_miku/x_0000{i}.{end}" for i in (1, 2) for end in ("png", "txt")]
+    with Image.open(tmp_path / files[0]) as picture:
+        assert {name: json.loads(text) for name, text in picture.text.items()} == {
+            "prompt": {"1": {}},
+            "workflow": {"nodes": []},
+        }
+
+
+def test_one_caption_serves_all_and_nothing_is_overwritten_unless_told(save, pictures, tmp_path: Path) -> None:
+    save([pictures("f", "m")], filename_prefix=["x"], captions=["a"])
+    _, files = save([pictures("f")], filename_prefix=["x"], captions=["b"])
+    assert len(files) == 6
+    assert [(tmp_path / f"x_0000{i}.txt").read_text() for i in (1, 2, 3)] == ["a", "a", "b"]
+    _, files = save([pictures("f")], filename_prefix=["x"], captions=["c"], overwrite=[True])
+    assert len(files) == 6 and (tmp_path / "x_00001.txt").read_text() == "c"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"captions": ["a", "b"]}, "input `captions`: there are 2 captions for 3 pictures"),
+        ({"layout": ["kohya"], "concept": ["a/b"]}, "input `concept`: 'a/b'"),
+        ({"faces": []}, "input `faces`: there are 0 FACES for 1 batches"),
+    ],
+)
+def test_what_is_wrong_is_named_and_nothing_written(save, pictures, tmp_path, inputs: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        save([pictures("f", "m", "")], **inputs)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("concept", "fine"), [(None, True), ("", True), ("miku 2", True), ("a/b", False), ("a:b", False)]
+)
+def test_a_folders_name_is_read_before_anything_runs(pack, concept, fine: bool) -> None:
+    said = pack.NODE_CLASS_MAPPINGS["AnigenderSaveImages"].VALIDATE_INPUTS(concept)
+    assert said is True if fine else "input `concept`" in said

@@ -1,0 +1,500 @@
+"""The commands inside one process, on painted pictures whose people are known (see conftest.py)."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from click.testing import CliRunner, Result
+from PIL import Image
+
+from anigender.cli import COMMANDS, inputs, main
+from anigender.pipeline import Pipeline
+
+PEOPLE = {"a.png": "F", "b.png": "FM", "c.png": ".", "d.png": "MM", "e.png": "f", "sub/g.png": "m"}
+
+
+@pytest.fixture
+def anigender(painted: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command line, with the painted pipeline instead of the embedded models."""
+    monkeypatch.setattr(inputs, "load", lambda detector, classifier, device: painted)
+
+    def run(*arguments: Any, status: int = 0) -> Result:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == status, result.stderr
+        return result
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path, paint: Callable[[Path, str], Path]) -> Path:
+    """Pictures of every mixture, one of them in a subfolder, and a text that is none of them."""
+    for name, people in PEOPLE.items():
+        paint(tmp_path / "in" / name, people)
+    (tmp_path / "in" / "notes.txt").write_text("not a picture")
+    return tmp_path / "in"
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    """Everything below a folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def lines(result: Result) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in result.stdout.splitlines()]
+
+
+# -- help and wrong usage --------------------------------------------------------------------------------------------
+
+
+def test_the_commands_are_listed_in_order() -> None:
+    text = CliRunner().invoke(main, ["--help"]).stdout
+    places = [text.index(f"\n  {name} ") for name in COMMANDS]
+    assert places == sorted(places)
+    for status in ("0 all good", "1 some inputs failed", "2 wrong usage"):
+        assert status in " ".join(text.split())
+    assert CliRunner().invoke(main, ["-h"]).stdout == text
+
+
+@pytest.mark.parametrize("arguments", [*([name] for name in COMMANDS), ["train", "detector"], ["train", "gender"]])
+def test_each_command_has_examples(arguments: list[str]) -> None:
+    result = CliRunner().invoke(main, [*arguments, "--help"])
+    assert result.exit_code == 0
+    if arguments != ["train"]:
+        examples = [
+            line for line in result.stdout.splitlines() if line.strip().startswith(f"anigender {' '.join(arguments)} ")
+        ]
+        assert examples
+    assert "Error" not in result.output
+
+
+def test_version() -> None:
+    from anigender import __version__
+
+    assert __version__ in CliRunner().invoke(main, ["--version"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["nonsense"], "No such command"),
+        (["classify"], "PATH..."),
+        (["classify", "x", "--min-confidence", "0.2"], "--min-confidence"),
+        (["classify", "x", "--batch", "0"], "--batch"),
+        (["classify", "x", "--no-such-option"], "--no-such-option"),
+        (["classify", "x", "--output", "absent/out.jsonl"], "no folder absent"),
+        (["tag", "x", "--mode", "replace"], "'skip', 'overwrite', 'append', 'prepend'"),
+        (["tag", "x", "--tags", "count,hair"], "choose from count, focus, gender"),
+        (["tag", "x", "--tags", ","], "choose from count, focus, gender"),
+        (["filter", "x"], "--rule"),
+        (["filter", "x", "--rule", "solo"], "--to DIR"),
+        (["filter", "x", "--rule", "femal >= 1", "--to", "y"], "female"),
+        (["filter", "x", "--rule", "(female", "--to", "y"], "^"),
+        (["filter", "x", "--rule", "solo", "--to", "y", "--action", "delete"], "'copy', 'move', 'link', 'list'"),
+        (["crop", "x"], "--to"),
+        (["crop", "x", "--to", "y", "--size", "2"], "--size"),
+        (["evaluate"], "--data"),
+        (["train", "detector"], "--data"),
+    ],
+)
+def test_wrong_usage(anigender: Callable[..., Result], arguments: list[str], part: str) -> None:
+    assert part in anigender(*arguments, status=2).stderr
+
+
+@pytest.mark.parametrize("option", ["--detector", "--classifier"])
+def test_an_unknown_model_is_wrong_usage(tmp_path: Path, option: str) -> None:
+    result = CliRunner().invoke(main, ["classify", str(tmp_path), option, "nobody"])
+    assert result.exit_code == 2 and "neither a known name" in result.stderr
+
+
+# -- classify --------------------------------------------------------------------------------------------------------
+
+
+def test_one_line_for_each_picture(anigender: Callable[..., Result], folder: Path) -> None:
+    found = lines(anigender("classify", folder))
+    assert [Path(line["image"]).name for line in found] == ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    assert found[1] == {
+        "image": str(folder / "b.png"),
+        "width": 64,
+        "height": 32,
+        "faces": [
+            {
+                "box": [0.0, 0.0, 32.0, 32.0],
+                "detection": 0.9,
+                "gender": "female",
+                "confidence": 0.99,
+                "probabilities": {"female": 0.99, "male": 0.01},
+            },
+            {
+                "box": [32.0, 0.0, 64.0, 32.0],
+                "detection": 0.8,
+                "gender": "male",
+                "confidence": 0.99,
+                "probabilities": {"female": 0.01, "male": 0.99},
+            },
+        ],
+        "tags": ["1girl", "1boy"],
+        "error": None,
+    }
+    assert (found[2]["faces"], found[2]["tags"], found[2]["error"]) == ([], [], None)
+
+
+@pytest.mark.parametrize("batch", [1, 2, 100])
+def test_lines_come_in_the_order_of_the_inputs(anigender: Callable[..., Result], folder: Path, batch: int) -> None:
+    given = [folder / "d.png", folder / "absent.png", folder, folder / "a.png", folder / "notes.txt"]
+    result = anigender("classify", *given, "--recursive", "--batch", batch, status=1)
+    images = [Path(line["image"]).relative_to(folder).as_posix() for line in lines(result)]
+    assert images == ["d.png", "absent.png", *PEOPLE, "a.png", "notes.txt"]
+    errors = {Path(line["image"]).name: line["error"] for line in lines(result) if line["error"]}
+    assert errors == {
+        "absent.png": "no such file or folder",
+        "notes.txt": "not a picture in any format that can be read here",
+    }
+    for line in lines(result):
+        if line["error"]:
+            assert (line["faces"], line["tags"], line["width"], line["height"]) == ([], [], None, None)
+    assert f"failed: {folder / 'absent.png'}: no such file or folder" in result.stderr
+    assert "2 of 10 inputs failed" in result.stderr
+
+
+def test_results_in_a_file(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    expected = anigender("classify", folder).stdout
+    result = anigender("classify", folder, "--output", tmp_path / "out.jsonl")
+    assert result.stdout == ""
+    assert (tmp_path / "out.jsonl").read_text(encoding="utf-8") == expected
+    assert sorted(os.listdir(tmp_path)) == ["in", "out.jsonl"]
+
+
+def test_unsure_faces_are_left_out(anigender: Callable[..., Result], folder: Path) -> None:
+    found = lines(anigender("classify", folder, "--min-confidence", 0.9))
+    assert [len(line["faces"]) for line in found] == [1, 2, 0, 2, 0]
+    assert all(face["confidence"] >= 0.9 for line in found for face in line["faces"])
+    assert found[4]["tags"] == []
+
+
+def test_the_whole_picture_as_one_head(anigender: Callable[..., Result], folder: Path) -> None:
+    found = lines(anigender("classify", folder, "--whole-image"))
+    assert [line["faces"][0]["box"] for line in found] == [[0, 0, line["width"], line["height"]] for line in found]
+    assert [len(line["faces"]) for line in found] == [1] * 5
+    assert found[0]["tags"] == ["1girl", "solo"]
+
+
+def test_boxes_are_in_pixels_after_exif_rotation(anigender: Callable[..., Result], tmp_path: Path) -> None:
+    upright = np.zeros((64, 32, 3), np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.rot90(upright, 1)).save(tmp_path / "a.png", exif=exif)
+    [line] = lines(anigender("classify", tmp_path, "--whole-image"))
+    assert (line["width"], line["height"], line["faces"][0]["box"]) == (32, 64, [0, 0, 32, 64])
+
+
+def test_an_empty_folder(anigender: Callable[..., Result], tmp_path: Path) -> None:
+    result = anigender("classify", tmp_path)
+    assert result.stdout == "" and "no pictures found" in result.stderr
+
+
+@pytest.mark.skipif(os.name != "posix", reason="such names are POSIX's")
+def test_odd_names(anigender: Callable[..., Result], tmp_path: Path, paint: Callable[[Path, str], Path]) -> None:
+    paint(tmp_path / "two\nlines.png", "F")
+    paint(tmp_path / "初音.png", "M")
+    try:
+        (tmp_path / os.fsdecode(b"broken\xe9.png")).write_bytes(b"")
+    except OSError:
+        pytest.skip("this file system wants names in Unicode")
+    result = anigender("classify", tmp_path, status=1)
+    images = [Path(line["image"]).name for line in lines(result)]
+    assert sorted(images) == ["broken\\xe9.png", "two\nlines.png", "初音.png"]
+    assert "broken\\xe9.png: the file is empty" in result.stderr
+
+
+# -- tag -------------------------------------------------------------------------------------------------------------
+
+
+def test_tags_beside_the_pictures(anigender: Callable[..., Result], folder: Path) -> None:
+    result = anigender("tag", folder)
+    captions = {name: content.decode() for name, content in tree(folder).items() if name.endswith(".txt")}
+    assert captions == {
+        "a.txt": "1girl, solo",
+        "b.txt": "1girl, 1boy",
+        "d.txt": "2boys, multiple_boys, male_focus",
+        "e.txt": "1girl, solo",
+        "notes.txt": "not a picture",
+    }
+    assert f"{folder / 'd.png'}\twritten\t2boys, multiple_boys, male_focus" in result.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [
+        ("skip", "red hair, 1girl"),
+        ("overwrite", "1girl, 1boy"),
+        ("append", "red hair, 1girl, 1boy"),
+        ("prepend", "1girl, 1boy, red hair"),
+    ],
+)
+def test_modes(anigender: Callable[..., Result], folder: Path, mode: str, expected: str) -> None:
+    (folder / "b.txt").write_text("red hair, 1girl")
+    anigender("tag", folder / "b.png", "--mode", mode)
+    found = (folder / "b.txt").read_text().split(", ")
+    assert sorted(found) == sorted(expected.split(", "))
+    if mode != "prepend":  # where a tag that is there already stands is the captions' business
+        assert found == expected.split(", ")
+
+
+@pytest.mark.parametrize("mode", ["skip", "overwrite", "append", "prepend"])
+def test_a_dry_run_says_the_same_and_writes_nothing(anigender: Callable[..., Result], folder: Path, mode: str) -> None:
+    (folder / "b.txt").write_text("red hair")
+    before = tree(folder)
+    planned = anigender("tag", folder, "-r", "--mode", mode, "--dry-run").stdout
+    assert tree(folder) == before
+    assert "\twould be " in planned
+    assert anigender("tag", folder, "-r", "--mode", mode).stdout == planned.replace("\twould be ", "\t")
+    assert tree(folder) != before
+
+
+def test_spelling_and_groups(anigender: Callable[..., Result], folder: Path) -> None:
+    arguments = ("--tags", "count,gender", "--spaces", "--separator", "; ", "--extension", ".caption")
+    anigender("tag", folder / "d.png", *arguments)
+    found = (folder / "d.caption").read_text().split("; ")
+    assert {"2boys", "multiple boys", "male"} == set(found)
+    assert not (folder / "d.txt").exists()
+
+
+def test_unsure_pictures_are_not_counted(anigender: Callable[..., Result], folder: Path) -> None:
+    anigender("tag", folder, "--min-confidence", 0.9)
+    assert (folder / "a.txt").read_text() == "1girl, solo"
+    assert not (folder / "e.txt").exists()
+
+
+def test_a_caption_that_cannot_be_read_is_one_failure(anigender: Callable[..., Result], folder: Path) -> None:
+    (folder / "a.txt").write_bytes(b"\xff\xfe1\0g\0")
+    (folder / "broken.png").write_bytes(b"")
+    result = anigender("tag", folder, "--mode", "append", status=1)
+    assert (folder / "a.txt").read_bytes() == b"\xff\xfe1\0g\0"
+    assert (folder / "b.txt").read_text() == "1girl, 1boy"
+    assert "a.png: " in result.stderr and "not UTF-8" in result.stderr
+    assert "broken.png: the file is empty" in result.stderr
+    assert "2 of 6 inputs failed" in result.stderr
+
+
+def test_pictures_that_share_a_caption_are_warned_of(
+    anigender: Callable[..., Result], folder: Path, paint: Callable[[Path, str], Path]
+) -> None:
+    paint(folder / "a.webp", "M")
+    result = anigender("tag", folder, "--dry-run")
+    assert "warning" in result.stderr and "a.png" in result.stderr and "a.webp" in result.stderr
+
+
+# -- filter ----------------------------------------------------------------------------------------------------------
+
+
+def test_copying_what_fits(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    before = tree(folder)
+    result = anigender("filter", folder, "--rule", "female >= 1 and male == 0", "--to", tmp_path / "out")
+    assert tree(folder) == before
+    assert tree(tmp_path / "out") == {name: before[name] for name in ("a.png", "e.png")}
+    assert "2 fit, 3 do not" in result.stderr
+    assert result.stdout == ""
+
+
+def test_folders_below_are_kept_below(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    before = tree(folder)
+    anigender(
+        "filter",
+        folder,
+        "-r",
+        "--rule",
+        "any-male",
+        "--to",
+        tmp_path / "men",
+        "--rejected",
+        tmp_path / "rest",
+        "--action",
+        "move",
+    )
+    assert tree(tmp_path / "men") == {name: before[name] for name in ("b.png", "d.png", "sub/g.png")}
+    assert tree(tmp_path / "rest") == {name: before[name] for name in ("a.png", "c.png", "e.png")}
+    assert tree(folder) == {"notes.txt": before["notes.txt"]}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_linking(
+    anigender: Callable[..., Result], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    anigender("filter", "in", "--rule", "no-face", "--to", "out/deep", "--action", "link")
+    [link] = (tmp_path / "out" / "deep").iterdir()
+    assert link.is_symlink() and link.resolve() == (folder / "c.png").resolve()
+    assert link.read_bytes() == (folder / "c.png").read_bytes()
+
+
+def test_listing(anigender: Callable[..., Result], folder: Path) -> None:
+    before = tree(folder)
+    result = anigender("filter", folder, "-r", "--rule", "solo", "--action", "list")
+    assert result.stdout.splitlines() == [str(folder / name) for name in ("a.png", "e.png", "sub/g.png")]
+    assert tree(folder) == before
+
+
+@pytest.mark.parametrize("action", ["copy", "move", "link"])
+def test_nothing_is_ever_overwritten(
+    anigender: Callable[..., Result], folder: Path, tmp_path: Path, action: str
+) -> None:
+    before = tree(folder)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.png").write_bytes(b"mine")
+    result = anigender("filter", folder, "--rule", "any-female", "--to", tmp_path / "out", "--action", action, status=1)
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"mine"
+    assert (folder / "a.png").read_bytes() == before["a.png"]
+    assert tree(tmp_path / "out")["b.png"] == before["b.png"]
+    assert "a.png: " in result.stderr and "nothing was overwritten" in result.stderr
+
+
+@pytest.mark.parametrize("action", ["copy", "link"])
+def test_doing_it_again_is_no_failure(
+    anigender: Callable[..., Result], folder: Path, tmp_path: Path, action: str
+) -> None:
+    arguments = ("filter", folder, "--rule", "any-female", "--to", tmp_path / "out", "--action", action)
+    anigender(*arguments)
+    before = tree(tmp_path / "out")
+    anigender(*arguments)
+    assert tree(tmp_path / "out") == before
+
+
+@pytest.mark.parametrize("action", ["copy", "move", "link"])
+def test_an_output_folder_inside_the_input_folder_is_not_read(
+    anigender: Callable[..., Result], folder: Path, action: str
+) -> None:
+    arguments = ("filter", folder, "-r", "--rule", "any-face", "--to", folder / "out", "--rejected", folder / "rest")
+    anigender(*arguments, "--action", action)
+    once = tree(folder)
+    assert "out/a.png" in once and "rest/c.png" in once and "out/sub/g.png" in once
+    anigender(*arguments, "--action", action)
+    assert tree(folder) == once
+
+
+def test_files_from_several_folders_with_one_name(
+    anigender: Callable[..., Result], tmp_path: Path, paint: Callable[[Path, str], Path]
+) -> None:
+    first, second = paint(tmp_path / "1" / "x.png", "F"), paint(tmp_path / "2" / "x.png", "FF")
+    result = anigender(
+        "filter", first.parent, second.parent, "--rule", "any-female", "--to", tmp_path / "out", status=1
+    )
+    assert (tmp_path / "out" / "x.png").read_bytes() == first.read_bytes()
+    assert second.exists() and "nothing was overwritten" in result.stderr
+
+
+def test_unreadable_files_are_neither_kept_nor_rejected(
+    anigender: Callable[..., Result], folder: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.png").write_bytes(b"junk")
+    result = anigender(
+        "filter",
+        folder,
+        "--rule",
+        "any-face",
+        "--to",
+        tmp_path / "out",
+        "--rejected",
+        tmp_path / "rest",
+        "--action",
+        "move",
+        status=1,
+    )
+    assert (folder / "broken.png").read_bytes() == b"junk"
+    assert set(tree(tmp_path / "out")) | set(tree(tmp_path / "rest")) == {"a.png", "b.png", "c.png", "d.png", "e.png"}
+    assert "1 of 6 inputs failed" in result.stderr
+
+
+# -- crop ------------------------------------------------------------------------------------------------------------
+
+
+def test_crops(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    result = anigender("crop", folder, "-r", "--to", tmp_path / "heads", "--size", 20)
+    names = [
+        "a_png_0.png",
+        "b_png_0.png",
+        "b_png_1.png",
+        "d_png_0.png",
+        "d_png_1.png",
+        "e_png_0.png",
+        "sub/g_png_0.png",
+    ]
+    assert sorted(tree(tmp_path / "heads")) == names
+    assert result.stdout.splitlines() == [str(tmp_path / "heads" / name) for name in names]
+    assert "7 crops" in result.stderr
+    with Image.open(tmp_path / "heads" / "b_png_1.png") as image:
+        assert (image.size, image.mode, image.getpixel((10, 10))) == ((20, 20), "RGB", (0, 0, 255))
+
+
+def test_crops_by_gender(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    anigender("crop", folder, "-r", "--to", tmp_path / "heads", "--by-gender")
+    names = ["female/a_png_0.png", "female/b_png_0.png", "female/e_png_0.png", "male/b_png_1.png"]
+    assert sorted(tree(tmp_path / "heads")) == [*names, "male/d_png_0.png", "male/d_png_1.png", "male/sub/g_png_0.png"]
+
+
+def test_a_margin_shows_the_neighbour(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    anigender("crop", folder / "b.png", "--to", tmp_path / "heads", "--size", 64, "--margin", 2)
+    with Image.open(tmp_path / "heads" / "b_png_0.png") as image:
+        assert image.getpixel((20, 32)) == (255, 0, 0) and image.getpixel((60, 32)) == (0, 0, 255)
+
+
+def test_crops_are_replaced_only_when_asked(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "heads").mkdir()
+    mine = tmp_path / "heads" / "a_png_0.png"
+    mine.write_bytes(b"mine")
+    result = anigender("crop", folder, "--to", tmp_path / "heads", status=1)
+    assert mine.read_bytes() == b"mine" and "use --overwrite" in result.stderr
+    assert (tmp_path / "heads" / "d_png_1.png").exists()
+    anigender("crop", folder, "--to", tmp_path / "heads", "--overwrite")
+    assert mine.read_bytes() != b"mine"
+
+
+def test_crops_inside_the_input_folder_are_not_cropped_again(anigender: Callable[..., Result], folder: Path) -> None:
+    for _ in range(2):
+        anigender("crop", folder, "-r", "--to", folder / "heads", "--overwrite")
+        assert len(tree(folder / "heads")) == 7
+
+
+def test_pictures_that_differ_in_their_suffix_have_crops_of_their_own(
+    anigender: Callable[..., Result], folder: Path, tmp_path: Path, paint: Callable[[Path, str], Path]
+) -> None:
+    paint(folder / "a.bmp", "M")
+    anigender("crop", folder, "--to", tmp_path / "heads")
+    assert {"a_png_0.png", "a_bmp_0.png"} <= set(tree(tmp_path / "heads"))
+
+
+# -- show ------------------------------------------------------------------------------------------------------------
+
+
+def test_the_table(anigender: Callable[..., Result], folder: Path) -> None:
+    (folder / "broken.png").write_bytes(b"")
+    result = anigender("show", folder, status=1)
+    rows = {row.split()[0]: row for row in result.stdout.splitlines()[1:]}
+    assert list(rows) == ["a.png", "b.png", "broken.png", "c.png", "d.png", "e.png"]
+    assert "female 0.99, male 0.99" in rows["b.png"] and rows["b.png"].endswith("1girl, 1boy")
+    assert rows["c.png"].split()[1] == "0"
+    assert "the file is empty" in rows["broken.png"]
+
+
+def test_the_sheet(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    result = anigender("show", folder, "--sheet", tmp_path / "new" / "sheet.png", "--tile", 100)
+    with Image.open(tmp_path / "new" / "sheet.png") as image:
+        assert image.size == (3 * 106 + 6, 2 * 106 + 6)
+    assert "sheet.png" in result.stderr
+    assert os.listdir(tmp_path / "new") == ["sheet.png"]
+
+
+def test_no_pictures_no_sheet(anigender: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    anigender("show", tmp_path / "in", "--sheet", tmp_path / "sheet.png")
+    assert not (tmp_path / "sheet.png").exists()

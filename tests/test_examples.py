@@ -1,0 +1,33 @@
+"""The project's own pictures: every head is found, its gender is right, and nothing else is found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from anigender.boxes import pairwise_iou
+from anigender.folders import read_image
+from anigender.pipeline import Pipeline
+
+FOLDER = Path(__file__).resolve().parents[1] / "examples"
+EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+
+
+def test_every_picture_is_described() -> None:
+    pictures = {path.name for path in FOLDER.iterdir() if path.suffix in (".png", ".jpg", ".webp")}
+    assert pictures == set(EXPECTED)
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_who_is_in_the_picture(embedded: Pipeline, name: str) -> None:
+    faces = embedded([read_image(FOLDER / name)])
+    known = EXPECTED[name]
+    assert len(faces) == len(known)
+    overlaps = pairwise_iou(faces.boxes, torch.tensor([head["box"] for head in known]).float().reshape(-1, 4))
+    for i, head in enumerate(known):
+        place = int(overlaps[:, i].argmax())
+        assert float(overlaps[place, i]) >= 0.5
+        assert faces.gender[place] == head["gender"]

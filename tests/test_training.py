@@ -1,0 +1,470 @@
+"""Learning, in miniature: composites, framings, targets and losses, and runs that go on where they were stopped."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+from anigender.classify import read_classifier
+from anigender.detect import read_head_detector
+from anigender.detect.headnet import STRIDES, HeadNet, RawHeads
+from anigender.train import dataset, detector, gender
+from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE, augment, frame, plain
+from anigender.train.checkpoints import load_checkpoint
+from anigender.train.composites import Composer, CutOut
+
+# -- composites ------------------------------------------------------------------------------------------------------
+
+
+def person(seed: int, opaque: bool = False, complete: bool = True) -> CutOut:
+    """A disc over a rectangle; the head's square is known."""
+    rng = np.random.default_rng(seed)
+    pixels = np.zeros((120, 90, 4), np.uint8)
+    ys, xs = np.mgrid[:120, :90]
+    pixels[(xs - 45) ** 2 + (ys - 30) ** 2 < 25**2] = [*rng.integers(0, 256, 3), 255]
+    pixels[60:, 20:70] = [*rng.integers(0, 256, 3), 255]
+    if opaque:
+        pixels[..., 3] = 255
+    return CutOut(pixels, np.array([[20, 5, 70, 55]], np.float32), complete, opaque)
+
+
+@pytest.fixture(scope="module")
+def composer() -> Composer:
+    cut_outs = [person(0), person(1), person(2, opaque=True), person(3, complete=False)]
+    negatives = [np.random.default_rng(5).integers(0, 256, (64, 64, 3), dtype=np.uint8)]
+    return Composer(cut_outs, [person(4, True)], negatives, [person(6).pixels[60:]], np.array([1.0, 2.0, 1.0, 1.0]))
+
+
+def test_equal_seeds_draw_equal_composites(composer: Composer) -> None:
+    first, second = (
+        [composer.draw(96, rng) for _ in range(12)] for rng in (np.random.default_rng(7) for _ in range(2))
+    )
+    for a, b in zip(first, second, strict=True):
+        assert np.array_equal(a.image, b.image) and np.array_equal(a.heads, b.heads) and a.complete == b.complete
+    other = [composer.draw(96, np.random.default_rng(8)) for _ in range(1)]
+    assert not np.array_equal(other[0].image, first[0].image)
+
+
+@pytest.mark.parametrize("size", [96, 160])
+def test_composites_know_their_heads_and_those_are_inside(composer: Composer, size: int) -> None:
+    rng = np.random.default_rng(0)
+    counts = []
+    for _ in range(150):
+        scene = composer.draw(size, rng)
+        assert scene.image.shape == (size, size, 3) and scene.image.dtype == np.uint8
+        assert scene.heads.ndim == 2 and scene.heads.shape[1] == 3 and scene.heads.dtype == np.float32
+        assert np.isfinite(scene.heads).all()
+        centres, sides = scene.heads[:, :2], scene.heads[:, 2]
+        assert ((centres >= 0) & (centres <= size)).all()
+        assert ((sides > 11) & (sides <= size)).all()
+        counts.append(len(scene.heads))
+    assert min(counts) == 0 and max(counts) >= 3
+
+
+def test_drawing_does_not_change_what_is_drawn_from(composer: Composer) -> None:
+    before = [(item.pixels.copy(), item.heads.copy()) for item in composer.cut_outs + composer.scenes]
+    rng = np.random.default_rng(1)
+    for _ in range(40):
+        composer.draw(96, rng)
+    for item, (pixels, heads) in zip(composer.cut_outs + composer.scenes, before, strict=True):
+        assert np.array_equal(item.pixels, pixels) and np.array_equal(item.heads, heads)
+
+
+def test_a_batch_marks_unused_rows_with_side_zero(composer: Composer) -> None:
+    images, heads, complete = detector.make_batch(composer, 96, 8, np.random.default_rng(2))
+    assert images.shape == (8, 96, 96, 3) and images.dtype == torch.uint8
+    assert heads.shape[0] == 8 and heads.shape[2] == 3 and complete.dtype == torch.bool
+    used = heads[..., 2] > 0
+    assert torch.equal(used, used.sort(1, descending=True).values)  # real heads come first
+    assert bool((heads[~used] == 0).all())
+
+
+# -- the detector's targets and loss ---------------------------------------------------------------------------------
+
+
+def cells(side: int) -> RawHeads:
+    """What a net says of one square canvas: every cell answers with a square of four strides on itself."""
+    centres, strides = [], []
+    for stride in STRIDES:
+        count = side // stride
+        ys, xs = torch.meshgrid(torch.arange(count), torch.arange(count), indexing="ij")
+        centres.append(torch.stack((xs.flatten(), ys.flatten()), -1).add(0.5).mul(stride).float())
+        strides.append(torch.full((count * count,), float(stride)))
+    at, steps = torch.cat(centres), torch.cat(strides)
+    squares = torch.cat((at, 4 * steps[:, None]), -1)[None]
+    return RawHeads(torch.zeros(1, len(at)), squares, at, steps)
+
+
+@pytest.mark.parametrize(
+    ("heads", "strides"),
+    [
+        ([[128, 128, 32]], {8}),
+        ([[128, 128, 12]], {8}),  # smaller than any level's range: the finest takes it
+        ([[128, 128, 45]], {8, 16}),  # where ranges overlap, both
+        ([[128, 128, 64]], {16}),
+        ([[128, 128, 250]], {32}),
+        ([[131.7, 124.9, 30]], {8}),
+        ([[3, 3, 30]], {8}),
+        ([[0, 0, 0]], set()),  # an unused row
+    ],
+)
+def test_which_levels_answer_for_a_head(heads: list[list[float]], strides: set[int]) -> None:
+    raw = cells(256)
+    target, near = detector.assign(raw, torch.tensor([heads], dtype=torch.float32))
+    own = target[0] == 0
+    assert {int(s) for s in raw.strides[own].tolist()} == strides
+    assert not bool((near[0] & own).any())
+    if strides:
+        x, y, side = heads[0]
+        apart = (raw.centres - torch.tensor([x, y])).abs().amax(1)
+        assert bool((apart[own] <= torch.maximum(torch.tensor(0.2 * side), 0.51 * raw.strides[own])).all())
+        assert bool((apart[near[0]] < 0.3 * side).all())
+        assert bool((target[0][~own] == -1).all())
+    else:
+        assert not bool(near.any())
+
+
+def test_a_cell_answers_for_the_head_that_is_relatively_nearest() -> None:
+    raw = cells(256)
+    heads = torch.tensor([[[100.0, 100, 30], [120, 100, 30], [0, 0, 0]]])
+    target, _ = detector.assign(raw, heads)
+    for i in (0, 1):
+        assert bool((target[0] == i).any())
+        mine = raw.centres[target[0] == i]
+        own, other = (mine - heads[0, i, :2]).abs().amax(1), (mine - heads[0, 1 - i, :2]).abs().amax(1)
+        assert bool((own <= other).all())
+    assert not bool((target == 2).any())
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "iou", "diou"),
+    [
+        ((10, 10, 8), (10, 10, 8), 1.0, 1.0),
+        ((10, 10, 8), (14, 10, 8), 1 / 3, 1 / 3 - 16 / (12**2 + 8**2)),
+        ((10, 10, 8), (40, 10, 8), 0.0, -900 / (38**2 + 8**2)),
+        ((10, 10, 8), (10, 10, 4), 0.25, 0.25),
+    ],
+)
+def test_overlap_of_squares(first: tuple[float, ...], second: tuple[float, ...], iou: float, diou: float) -> None:
+    found = detector.square_overlap(torch.tensor(first).float(), torch.tensor(second).float())
+    assert [float(v) for v in found] == pytest.approx([iou, diou])
+
+
+def test_perfect_answers_cost_nothing() -> None:
+    raw = cells(256)
+    heads = torch.tensor([[[100.0, 100, 32], [180, 60, 64]]])
+    target, _ = detector.assign(raw, heads)
+    positive = target >= 0
+    squares = torch.where(positive[..., None], heads[0][target.clamp(min=0)], raw.squares)
+    logits = torch.where(positive, 20.0, -20.0)
+    classification, regression = detector.loss(
+        RawHeads(logits, squares, raw.centres, raw.strides), heads, torch.tensor([True])
+    )
+    assert float(classification) < 1e-3 and float(regression) < 1e-3
+    wrong = detector.loss(RawHeads(-logits, squares, raw.centres, raw.strides), heads, torch.tensor([True]))
+    assert float(wrong[0]) > 1
+
+
+def test_what_may_be_an_unmarked_head_is_let_be() -> None:
+    raw = cells(256)
+    heads = torch.tensor([[[100.0, 100, 32]]])
+    large = raw.strides[None] * 4 > detector.TINY
+    sure = RawHeads(torch.where(large, 3.0, -20.0), raw.squares, raw.centres, raw.strides)
+    strict, _ = detector.loss(sure, heads, torch.tensor([True]))
+    lenient, _ = detector.loss(sure, heads, torch.tensor([False]))
+    assert float(lenient) < 0.1 * float(strict)
+
+
+def test_a_few_steps_on_one_batch_lower_the_loss(composer: Composer) -> None:
+    torch.manual_seed(0)
+    images, heads, complete = detector.make_batch(composer, 96, 4, np.random.default_rng(3))
+    assert bool((heads[..., 2] > 0).any())
+    x = detector.prepare(images, "cpu")
+    assert x.shape == (4, 3, 96, 96) and float(x.min()) >= -2 and float(x.max()) <= 2
+    net = HeadNet(neck=16)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=3e-3)
+    losses = []
+    for _ in range(12):
+        classification, regression = detector.loss(net(x), heads, complete)
+        total = classification + regression
+        optimiser.zero_grad()
+        total.backward()
+        optimiser.step()
+        losses.append(float(total.detach()))
+    assert losses[-1] < 0.7 * losses[0]
+
+
+def test_validation_figures_are_shares(composer: Composer, random_headnet: HeadNet) -> None:
+    batches = [detector.make_batch(composer, 96, 3, np.random.default_rng(4))]
+    figures = detector.validate(random_headnet, batches)
+    assert set(figures) == {"average_precision", "recall"}
+    assert all(0 <= value <= 1 for value in figures.values())
+
+
+# -- framings --------------------------------------------------------------------------------------------------------
+
+
+def cached(count: int, seed: int = 0) -> torch.Tensor:
+    """Smooth cached crops with a transparent border."""
+    generator = torch.Generator().manual_seed(seed)
+    small = torch.rand(count, 4, 6, 6, generator=generator)
+    large = torch.nn.functional.interpolate(small, (CACHE_SIZE, CACHE_SIZE), mode="bicubic").clamp(0, 1)
+    return (large * 255).to(torch.uint8)
+
+
+def identity(count: int, margin: float = 1.0) -> dict[str, torch.Tensor]:
+    return {
+        "margin": torch.full((count,), margin),
+        "shift": torch.zeros(count, 2),
+        "turn": torch.zeros(count),
+        "mirror": torch.zeros(count, dtype=torch.bool),
+    }
+
+
+def test_the_plain_framing_is_the_centre() -> None:
+    crops = cached(2).float()
+    whole = frame(crops, CACHE_SIZE, **identity(2, CACHE_MARGIN))
+    torch.testing.assert_close(whole, crops, atol=0.05, rtol=0)
+    side = round(CACHE_SIZE / CACHE_MARGIN)
+    edge = (CACHE_SIZE - side) // 2
+    head = frame(crops, side, **identity(2))
+    torch.testing.assert_close(head, crops[..., edge : edge + side, edge : edge + side], atol=0.05, rtol=0)
+
+
+def test_mirroring_turning_and_shifting() -> None:
+    crops = cached(1).float()
+    plain_view = frame(crops, 60, **identity(1))
+    mirrored = frame(crops, 60, **(identity(1) | {"mirror": torch.tensor([True])}))
+    torch.testing.assert_close(mirrored, plain_view.flip(-1), atol=0.05, rtol=0)
+    turned = frame(crops, 60, **(identity(1) | {"turn": torch.tensor([torch.pi / 2])}))
+    quarters = [torch.rot90(plain_view, k, (2, 3)) for k in (1, 3)]
+    assert min(float((turned - quarter).abs().max()) for quarter in quarters) < 0.1
+    # Half a head to the right: what was in the middle of the right half is in the middle now.
+    shifted = frame(crops, 60, **(identity(1) | {"shift": torch.tensor([[0.25, 0.0]])}))
+    torch.testing.assert_close(shifted[..., :45], plain_view[..., 15:], atol=0.05, rtol=0)
+
+
+def test_inference_sees_transparency_as_white() -> None:
+    clear = torch.zeros(1, 4, CACHE_SIZE, CACHE_SIZE, dtype=torch.uint8)
+    assert plain(clear, 16).unique().tolist() == [1.0]
+    clear[:, 3] = 255
+    assert plain(clear, 16).unique().tolist() == [0.0]
+
+
+@pytest.mark.parametrize("strength", [1.0, 0.3])
+@pytest.mark.parametrize("size", [32, 96])
+def test_augmented_views(size: int, strength: float) -> None:
+    crops = cached(12)
+    before = crops.clone()
+
+    def views(seed: int) -> torch.Tensor:
+        return augment(crops, size, np.random.default_rng(seed), torch.Generator().manual_seed(seed), strength)
+
+    found = views(1)
+    assert found.shape == (12, 3, size, size) and found.dtype == torch.float32
+    assert float(found.min()) >= 0 and float(found.max()) <= 1
+    assert torch.equal(found, views(1))
+    assert not torch.equal(found, views(2))
+    assert torch.equal(crops, before)
+
+
+def test_views_of_one_picture_differ() -> None:
+    views = augment(cached(1).repeat(6, 1, 1, 1), 32, np.random.default_rng(0), torch.Generator().manual_seed(0))
+    apart = [(views[i] - views[j]).abs().mean() for i in range(6) for j in range(i)]
+    assert min(apart) > 0.01
+
+
+def test_cut_crops_show_the_head_in_their_middle() -> None:
+    pixels = np.zeros((100, 80, 4), np.uint8)
+    pixels[30:50, 20:40] = [200, 100, 50, 255]
+    found = gender.cut(pixels, np.array([[20, 30, 40, 50]], np.float32))
+    assert found.shape == (1, 4, CACHE_SIZE, CACHE_SIZE) and found.dtype == torch.uint8
+    middle, corner = found[0, :, CACHE_SIZE // 2, CACHE_SIZE // 2], found[0, :, 3, 3]
+    assert middle.tolist() == [200, 100, 50, 255] and corner.tolist() == [0, 0, 0, 0]
+    share = (found[0, 3] > 127).float().mean().sqrt()
+    assert float(share) == pytest.approx(1 / CACHE_MARGIN, abs=0.03)
+
+
+# -- data, and whole runs --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder like the real one, with four characters of two pictures each."""
+    data = tmp_path_factory.mktemp("data")
+    rows = []
+    for i, (character, sex, split) in enumerate(
+        [("ann", "female", "train"), ("bob", "male", "train"), ("eve", "female", "val"), ("tom", "male", "val")]
+    ):
+        for j in range(2):
+            file = f"gender/game{i % 2}/{character}_{j}.png"
+            (data / file).parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(person(10 * i + j).pixels).save(data / file)
+            rows.append(
+                {
+                    "file": file,
+                    "character": character,
+                    "gender": sex,
+                    "kind": "bust",
+                    "split": split,
+                    "width": 90,
+                    "height": 120,
+                    "alpha": 1,
+                }
+            )
+    write(data / "gender" / "manifest.csv", rows)
+    boxes = [{"file": row["file"], "region": "head", "x": 20, "y": 5, "width": 50, "height": 50} for row in rows[::2]]
+    (data / "detection" / "illustrations").mkdir(parents=True)
+    for i in range(8):
+        file = f"detection/illustrations/{i}.png"
+        Image.fromarray(person(50 + i, True).pixels[..., :3]).save(data / file)
+        boxes.append({"file": file, "region": "face", "x": 28, "y": 16, "width": 34, "height": 34})
+    write(data / "detection" / "boxes.csv", boxes)
+    teacher = [
+        {"file": row["file"], "likelihood": 0.99, "x": 33, "y": 22, "width": 24, "height": 24} for row in rows[1::2]
+    ]
+    write(data / "detection" / "animeface2009.csv", teacher)
+    (data / "detection" / "negatives").mkdir()
+    for i in range(8):
+        noise = np.random.default_rng(i).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+        Image.fromarray(noise).save(data / "detection" / "negatives" / f"{i}.png")
+    return data
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def test_heads_come_from_the_first_source_that_knows_them(tiny: Path) -> None:
+    pictures = dataset.read_pictures(tiny)
+    assert [p.character for p in pictures] == ["ann", "ann", "bob", "bob", "eve", "eve", "tom", "tom"]
+    assert {p.folder for p in pictures} == {"game0", "game1"}
+    dataset.label_heads(pictures, tiny)
+    assert [p.source for p in pictures] == ["known", "teacher"] * 4
+    assert pictures[0].heads.tolist() == [[20, 5, 70, 55]]
+    x1, y1, x2, y2 = pictures[1].heads[0]
+    assert x2 - x1 == pytest.approx(24 * 2.05, abs=0.01) and (x1 + x2) / 2 == pytest.approx(45)
+    assert (y1 + y2) / 2 < 34  # above the face's centre
+
+
+def test_what_is_held_out_depends_on_the_name_alone(tiny: Path) -> None:
+    files = [f"detection/negatives/{i}.png" for i in range(4000)]
+    share = sum(dataset.held_out(file) for file in files) / len(files)
+    assert share == pytest.approx(0.25, abs=0.03)
+    learn, judge = dataset.list_negatives(tiny, "train"), dataset.list_negatives(tiny, "val")
+    assert len(learn) + len(judge) == 8 and not set(learn) & set(judge)
+
+
+def test_a_folder_without_the_data_says_what_is_missing(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="manifest.csv is missing: --data must name"):
+        dataset.read_pictures(tmp_path)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Trainings of a few steps on a few small pictures, in this process."""
+    threads = torch.get_num_threads()
+    for module in (detector, gender):
+        monkeypatch.setattr(module, "DataLoader", lambda batches, **_: batches)
+        monkeypatch.setattr(module, "tqdm", Silent)
+    monkeypatch.setattr(detector, "EPOCH", 8)
+    monkeypatch.setattr(detector, "SIZES", ((64, 4, 1.0),))
+    monkeypatch.setattr(detector, "validate", lambda model, batches: {"average_precision": 0.5, "recall": 0.5})
+    monkeypatch.setattr(gender, "EPOCH", 16)
+    monkeypatch.setattr(gender, "BATCH", 8)
+    yield
+    torch.set_num_threads(threads)
+
+
+class Silent:
+    """A progress bar that shows nothing."""
+
+    def __init__(self, items: Any = (), **_: Any) -> None:
+        self.items = items
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.items)
+
+    def update(self, _: int) -> None: ...
+    def close(self) -> None: ...
+    def set_postfix(self, *_: Any) -> None: ...
+    def set_description(self, *_: Any) -> None: ...
+
+    @staticmethod
+    def write(_: str) -> None: ...
+
+
+def log(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+def test_a_detector_training_goes_on_where_it_was_stopped(quick: None, tiny: Path, tmp_path: Path) -> None:
+    output = tmp_path / "head.safetensors"
+    detector.train(detector.Options(tiny, output, epochs=1))
+    first = load_checkpoint(tmp_path / "head.checkpoint.pt")
+    assert (first["seen"], first["step"]) == (8, 2)
+    lines = log(tmp_path / "head.log.jsonl")
+    assert [line["seen"] for line in lines] == [4, 8]
+    assert all(len(line["loss"]) == 2 and np.isfinite(line["loss"]).all() for line in lines)
+
+    detector.train(detector.Options(tiny, output, epochs=2, resume=True))
+    second = load_checkpoint(tmp_path / "head.checkpoint.pt")
+    assert (second["seen"], second["step"]) == (16, 4)
+    assert [line["seen"] for line in log(tmp_path / "head.log.jsonl")] == [4, 8, 12, 16]
+    assert any(not torch.equal(first["model"][name], value) for name, value in second["model"].items())
+    steps = {int(state["step"]) for state in second["optimiser"]["state"].values()}
+    assert steps == {4}  # the optimiser's memory went on too
+    assert read_head_detector(output).threshold == float(detector.METADATA["anigender.threshold"])
+
+
+def test_equal_seeds_train_equal_detectors(quick: None, tiny: Path, tmp_path: Path) -> None:
+    found = []
+    for name in ("a", "b"):
+        detector.train(detector.Options(tiny, tmp_path / f"{name}.safetensors", epochs=1, seed=5))
+        found.append(load_checkpoint(tmp_path / f"{name}.checkpoint.pt")["model"])
+    for name, value in found[0].items():
+        torch.testing.assert_close(value, found[1][name], msg=name)
+
+
+def test_a_gender_training_goes_on_where_it_was_stopped(quick: None, tiny: Path, tmp_path: Path) -> None:
+    pictures = dataset.read_pictures(tiny)
+    torch.save(  # the crops that the detector would have found
+        {
+            "pixels": cached(len(pictures)),
+            "labels": torch.tensor([dataset.GENDERS.index(p.gender) for p in pictures]),
+            "files": [p.file for p in pictures],
+        },
+        tmp_path / "crops.cache.pt",
+    )
+    output = tmp_path / "gender.safetensors"
+    gender.train(gender.Options(tiny, output, epochs=1))
+    first = load_checkpoint(tmp_path / "gender.checkpoint.pt")
+    gender.train(gender.Options(tiny, output, epochs=2, resume=True))
+    second = load_checkpoint(tmp_path / "gender.checkpoint.pt")
+    assert (first["epoch"], first["step"], second["epoch"], second["step"]) == (1, 2, 2, 4)
+    lines = log(tmp_path / "gender.log.jsonl")
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert all({"gender_loss", "balanced_accuracy", "female_recall", "male_recall"} <= set(line) for line in lines)
+    assert any(not torch.equal(first["model"][name], value) for name, value in second["model"].items())
+    classifier = read_classifier(output, "cpu", torch.float32)
+    assert classifier.classify(torch.rand(2, 3, classifier.size, classifier.size)).shape == (2, 2)
+    with safe_open(str(output), "pt") as stream:
+        assert stream.metadata()["anigender.labels"] == "female,male"
+
+
+def test_resuming_without_a_checkpoint_says_so(quick: None, tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        detector.train(detector.Options(tiny, tmp_path / "head.safetensors", resume=True))
