@@ -46,7 +46,7 @@ class Face:
         return max(self.female, self.male)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no single truth value to compare by
 class Faces:
     """The faces of a batch of pictures, as arrays on one device.
 
@@ -139,6 +139,8 @@ class Faces:
         sizes = torch.as_tensor(sizes, dtype=torch.int64).reshape(-1, 2)
         if len(boxes) != len(sizes):
             raise ValueError(f"boxes are given for {len(boxes)} pictures, sizes for {len(sizes)}")
+        if scores is not None and len(scores) != len(sizes):
+            raise ValueError(f"scores are given for {len(scores)} pictures, sizes for {len(sizes)}")
         rows, marks, index = [], [], []
         for i, own in enumerate(boxes):
             own = torch.as_tensor(own, dtype=torch.float32)
@@ -226,8 +228,14 @@ class Faces:
 
     def count_by_image(self, gender: str | None = None) -> Tensor:
         """``[B]`` int64: how many faces each picture has, all or of one gender."""
-        counted = self if gender is None else self.filter(self.gender_index == GENDERS.index(gender))
-        return torch.bincount(counted.image_index, minlength=self.images)
+        return torch.bincount(self._of_gender(gender).image_index, minlength=self.images)
+
+    def _of_gender(self, gender: str | None) -> Faces:
+        if gender is None:
+            return self
+        if gender not in GENDERS:
+            raise ValueError(f"gender {gender!r} is not known; choose one of {', '.join(GENDERS)}")
+        return self.filter(self.gender_index == GENDERS.index(gender))
 
     def __getitem__(self, i: int) -> Face:
         """The ``i``-th face as plain numbers."""
@@ -310,8 +318,7 @@ class Faces:
 
         The 2nd female is the 2nd among the females, whatever men are in the picture.
         """
-        chosen = self if gender is None else self.filter(self.gender_index == GENDERS.index(gender))
-        chosen = chosen.order(by)
+        chosen = self._of_gender(gender).order(by)
         start = torch.searchsorted(chosen.image_index, chosen.image_index)
         rank = torch.arange(len(chosen), device=chosen.device) - start
         if index < 0:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -265,17 +265,14 @@ def process(
     pending: list[tuple[Path, Tensor | str]] = []
 
     def flush() -> Iterator[Result]:
-        pictures = [pixels for _, pixels in pending if isinstance(pixels, Tensor)]
-        faces = pipeline(pictures).cpu() if pictures else None
-        place = 0
+        answers = iter(_answers([pixels for _, pixels in pending if isinstance(pixels, Tensor)], pipeline))
         for path, pixels in pending:
-            if isinstance(pixels, str):
-                yield Result(path, error=pixels)
+            answer = pixels if isinstance(pixels, str) else next(answers)
+            if isinstance(pixels, str) or isinstance(answer, str):
+                yield Result(path, error=str(answer))
                 continue
-            assert faces is not None
             size = (pixels.shape[0], pixels.shape[1])
-            yield Result(path, size, faces.of_image(place), pixels=pixels if keep_pixels else None)
-            place += 1
+            yield Result(path, size, answer, pixels=pixels if keep_pixels else None)
         pending.clear()
 
     area = 0
@@ -288,12 +285,16 @@ def process(
     yield from flush()
 
 
-def overlapping_names(paths: Sequence[Path]) -> list[str]:
-    """File names that occur more than once among ``paths``: they would collide in one output folder."""
-    seen: set[str] = set()
-    twice: list[str] = []
-    for path in paths:
-        if path.name in seen:
-            twice.append(path.name)
-        seen.add(path.name)
-    return twice
+def _answers(pictures: list[Tensor], pipeline: Pipeline) -> list[Faces | str]:
+    """The faces of each picture, or why there are none: one that exceeds the memory must not take the rest along."""
+    if not pictures:
+        return []
+    try:
+        faces = pipeline(pictures).cpu()
+    except Exception as error:
+        if not pipeline.out_of_memory(error):
+            raise
+        if len(pictures) > 1:
+            return [answer for picture in pictures for answer in _answers([picture], pipeline)]
+        return [f"needs more memory than there is ({pictures[0].shape[1]} x {pictures[0].shape[0]})"]
+    return [faces.of_image(i) for i in range(len(pictures))]

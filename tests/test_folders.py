@@ -27,7 +27,6 @@ from anigender.folders import (
     ImageError,
     decoded,
     find_images,
-    overlapping_names,
     picture_size,
     process,
     read_frames,
@@ -440,10 +439,6 @@ def test_a_folder_that_cannot_be_listed_is_a_result(tree: Path, monkeypatch: pyt
     assert names(found, tree)[-1] == "z/deep/2.png"
 
 
-def test_names_that_collide() -> None:
-    paths = [Path("a/1.png"), Path("b/1.png"), Path("b/2.png"), Path("c/1.png")]
-    assert overlapping_names(paths) == ["1.png", "1.png"]
-
 
 # -- reading ahead ---------------------------------------------------------------------------------------------------
 
@@ -587,3 +582,21 @@ def test_large_pictures_make_small_batches(numbered: Any, painted: Pipeline, mon
     files, probe = numbered(60, side=40)  # 1600 pixels each: three fill a batch
     assert sum(1 for _ in process(iter(files), painted, 16, threads=3)) == 60
     assert probe.most <= 9
+
+
+def test_a_picture_that_exceeds_the_memory_is_one_failure(
+    tmp_path: Path, painted: Pipeline, paint: Callable[[Path, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, people in (("a.png", "F"), ("b.png", "MMM"), ("c.png", "M")):
+        paint(tmp_path / name, people)
+    real = painted.detector.detect
+
+    def detect(batch: Any) -> Faces:
+        if any(width > 64 for _, width in batch.sizes):
+            raise torch.OutOfMemoryError("out of memory")
+        return real(batch)
+
+    monkeypatch.setattr(painted.detector, "detect", detect)
+    results = list(process(find_images([tmp_path]), painted, batch=8))
+    assert [result.error is None for result in results] == [True, False, True]
+    assert "memory" in str(results[1].error)

@@ -450,9 +450,9 @@ def test_a_gender_training_goes_on_where_it_was_stopped(quick: None, tiny: Path,
         tmp_path / "crops.cache.pt",
     )
     output = tmp_path / "gender.safetensors"
-    gender.train(gender.Options(tiny, output, epochs=1))
+    gender.train(gender.Options(tiny, output, epochs=1, small_epochs=1))
     first = load_checkpoint(tmp_path / "gender.checkpoint.pt")
-    gender.train(gender.Options(tiny, output, epochs=2, resume=True))
+    gender.train(gender.Options(tiny, output, epochs=2, small_epochs=1, resume=True))
     second = load_checkpoint(tmp_path / "gender.checkpoint.pt")
     assert (first["epoch"], first["step"], second["epoch"], second["step"]) == (1, 2, 2, 4)
     lines = log(tmp_path / "gender.log.jsonl")

@@ -81,6 +81,8 @@ def command(
     from ..evaluate.gender import evaluate_gender
 
     figures: dict[str, Any] = {}
+    if output is not None and not output.parent.is_dir():  # said now, not after minutes of measuring
+        raise click.UsageError(f"--output: there is no folder {output.parent}")
     try:
         pipeline = load(detector, classifier, device)
         if what in ("all", "detector"):

@@ -66,7 +66,7 @@ def detector(**options: Any) -> None:
 
 @command.command("gender")
 @_common
-@click.option("--epochs", default=46, show_default=True, type=click.IntRange(1), help="Of 8192 labelled crops each.")
+@click.option("--epochs", default=36, show_default=True, type=click.IntRange(1), help="Of 8192 labelled crops each.")
 @click.option("--detector", default="auto", show_default=True, help="Finds the heads: auto, or a weights file.")
 @click.option("--hold-out", multiple=True, help="A folder of gender/ to validate on instead of learning from it.")
 def gender(hold_out: tuple[str, ...], **options: Any) -> None:

@@ -43,8 +43,11 @@ class Average(Generic[Net]):
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     """Write ``state`` whole or not at all: beside the target, then renamed over it."""
     temporary = path.with_name(path.name + ".part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    try:
+        torch.save(state, temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:

@@ -48,8 +48,8 @@ class Options:
     data: Path
     output: Path
     detector: str = "auto"
-    epochs: int = 46
-    small_epochs: int = 26
+    epochs: int = 36
+    small_epochs: int = 26  # at most three quarters of all
     learning_rate: float = 1.5e-3
     seed: int = 0
     device: str = "cpu"
@@ -250,19 +250,20 @@ def train(options: Options) -> None:
         optimiser.load_state_dict(state["optimiser"])
         step, epoch, best, average.steps = state["step"], state["epoch"], state["best"], state["step"]
     log = Log(options.output.with_suffix(".log.jsonl"), options.resume)
+    small_epochs = min(options.small_epochs, options.epochs * 3 // 4)
     per_epoch = EPOCH // BATCH
     total = options.epochs * per_epoch
     soft: Tensor | None = None
     batches: Iterator | None = None
     while epoch < options.epochs:
-        size = SMALL if epoch < options.small_epochs else SIZE
+        size = SMALL if epoch < small_epochs else SIZE
         due = epoch >= options.unlabelled_from and len(unlabelled)
         if due and (soft is None or (epoch - options.unlabelled_from) % options.refresh == 0):
             # Sharpened a little: agreement of the net with itself is worth more than its caution.
             soft = (predict(average.model.net, unlabelled, device, size) / 0.7).softmax(1)
             log.write(epoch=epoch, unlabelled_male=round(float((soft[:, 1] > 0.5).float().mean()), 4))
             batches = None
-        if batches is None or epoch == options.small_epochs:
+        if batches is None or epoch == small_epochs:
             draws = Draws(learn, identities, unlabelled, soft, options.seed + 1000 * (epoch + 1), size)
             batches = iter(DataLoader(draws, batch_size=None, num_workers=1, prefetch_factor=4))
         model.train()

@@ -38,7 +38,9 @@ def detailed(graph: Graph, image: list[Any], **options: Any) -> Node:
 def small(graph: Graph, name: str) -> list[Any]:
     """A picture at half its size, since FaceDetailer never samples smaller than the faces are."""
     picture = graph.pictures(name)
-    return graph.add("ImageScale", image=picture, upscale_method="area", width=512, height=384, crop="disabled")["IMAGE"]
+    return graph.add("ImageScale", image=picture, upscale_method="area", width=512, height=384, crop="disabled")[
+        "IMAGE"
+    ]
 
 
 def faces_of(graph: Graph, image: list[Any]) -> tuple[str, str]:
@@ -71,7 +73,8 @@ def test_its_detector_nodes_take_our_provider(host: Host, graph: Graph, gender: 
         ((size, segs),) = shown(run, node)
         assert size == [768, 1024] and len(segs) == wanted
         assert all(seg["label"] in ("female", "male") and gender in ("any", seg["label"]) for seg in segs)
-    assert shown(run, mask)[0]["shape"][-2:] == [768, 1024]
+    if wanted:  # where there is none, Impact Pack 7 makes up a mask with its sides exchanged
+        assert shown(run, mask)[0]["shape"][-2:] == [768, 1024]
 
 
 @pytest.mark.parametrize("picture", [SIX, PAIR, NOBODY])
