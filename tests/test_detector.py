@@ -233,7 +233,7 @@ def test_what_the_caller_asks_for_goes_before_the_file(random_headnet: HeadNet, 
     metadata = read_weights(random_headnet_file)[1]
     net = fold_batch_norms(random_headnet)
     own = HeadDetector(net, metadata)
-    assert (own.threshold, own.iou_threshold, own.area) == (0.35, 0.4, 512 * 512)
+    assert (own.threshold, own.iou_threshold, own.area) == (0.4, 0.4, 512 * 512)
     asked = HeadDetector(net, metadata, threshold=0.0, area=64 * 64, minimum_size=5)
     assert (asked.threshold, asked.area, asked.minimum_size) == (0.0, 64 * 64, 5)
 

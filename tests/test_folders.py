@@ -439,7 +439,6 @@ def test_a_folder_that_cannot_be_listed_is_a_result(tree: Path, monkeypatch: pyt
     assert names(found, tree)[-1] == "z/deep/2.png"
 
 
-
 # -- reading ahead ---------------------------------------------------------------------------------------------------
 
 

@@ -81,6 +81,25 @@ def gender(hold_out: tuple[str, ...], **options: Any) -> None:
     _run(train, Options, {"hold_out": hold_out, **options})
 
 
+@command.command("average")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True))
+@click.option(
+    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .safetensors to write."
+)
+def average(files: tuple[Path, ...], output: Path) -> None:
+    """Average the weights of several files of one line of training.
+
+    \b
+    anigender train average round3.safetensors round4.safetensors --output head.safetensors
+    """
+    from ..train.averaging import average_files
+
+    try:
+        average_files(files, output)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+
+
 def _run(train: Callable[[Any], None], options: type, values: dict[str, Any]) -> None:
     try:
         train(options(**{name: value for name, value in values.items() if value is not None}))

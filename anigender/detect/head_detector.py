@@ -20,6 +20,8 @@ SHRINK = 4  # the second look is at a quarter of the size
 SECOND_LOOK = 64  # pixels of the longer side above which a head may be too large for the first look
 LARGEST_IN_FULL = 128.0  # working pixels: what the first look calls larger than that is the second's business
 SMALLEST_IN_SHRUNK = 22.0
+USUAL_SIZE = (0.5, 2.0)  # of a head, over the side of the surest head in the picture
+UNUSUAL_DISCOUNT = 0.2  # taken off the score of any other
 LONGEST = 4096  # pixels of the longer side, whatever the area allows: bounds the padding of very thin pictures
 NO_BOX = -1.0  # the score of an unused place: below any threshold, 0 among them
 STEP = STRIDES[-1]  # canvas sides are multiples of the coarsest stride
@@ -33,6 +35,24 @@ def working_size(height: int, width: int, area: int) -> tuple[int, int]:
     """
     scale = min(1.0, math.sqrt(area / (height * width)), LONGEST / max(height, width))
     return max(1, round(height * scale)), max(1, round(width * scale))
+
+
+def _discounted(scores: Tensor, boxes: Tensor) -> Tensor:
+    """Lower the scores ``[B, K]`` of boxes whose size does not go with the picture's surest one.
+
+    Heads in one picture are mostly of like size; what is taken for a head beside a sure one is mostly an emblem or a
+    torso. Measured on pictures of one character: a third fewer boxes, with as many pictures found.
+    """
+    sides = (boxes[..., 2:] - boxes[..., :2]).amax(-1)
+    surest = sides.gather(1, scores.argmax(1, keepdim=True))
+    unusual = (sides < surest * USUAL_SIZE[0]) | (sides > surest * USUAL_SIZE[1])
+    return torch.where(unusual & (scores > 0), (scores - UNUSUAL_DISCOUNT).clamp(min=1e-6), scores)
+
+
+def _by_score(scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores ``[B, K]`` and boxes ``[B, K, 4]``, each row by falling score."""
+    scores, order = scores.sort(dim=1, descending=True, stable=True)
+    return scores, boxes.gather(1, order[..., None].expand(-1, -1, 4))
 
 
 class _Look(NamedTuple):
@@ -89,6 +109,7 @@ class HeadDetector:
     def detect(self, batch: Batch) -> Faces:
         """The heads of every picture, by falling score inside each, on the net's device.
 
+        A score is the net's, less 0.2 for a head of another size than the surest one's (:func:`_discounted`).
         The host waits for the device once, to learn how many there are.
 
         Raises:
@@ -115,8 +136,7 @@ class HeadDetector:
         self._look(full, batch.sizes, slice(0, CANDIDATES[0]), (0.0, LARGEST_IN_FULL), boxes, scores, finite)
         self._look(shrunk, batch.sizes, slice(CANDIDATES[0], total), (SMALLEST_IN_SHRUNK, 1e9), boxes, scores, finite)
 
-        scores, order = scores.sort(dim=1, descending=True, stable=True)
-        boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))
+        scores, boxes = _by_score(_discounted(scores, boxes), boxes)
         keep = suppress(boxes, scores >= self.threshold, self.iou_threshold)
         keep &= (boxes[..., 2:] - boxes[..., :2]).amin(-1) >= max(self.minimum_size, 1.0)
         # The one wait: the finite flags ride along as one more column.

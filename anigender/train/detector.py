@@ -42,7 +42,7 @@ METADATA = {
     "anigender.mean": "0.5,0.5,0.5",
     "anigender.std": "0.25,0.25,0.25",
     "anigender.channel_order": "RGB",
-    "anigender.threshold": "0.35",
+    "anigender.threshold": "0.4",
     "anigender.iou_threshold": "0.4",
     "anigender.area": str(512 * 512),
 }
