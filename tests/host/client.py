@@ -192,6 +192,11 @@ class Host:
         """What the front end's stop button sends."""
         self.request("/interrupt", {})
 
+    def python(self, code: str) -> str:
+        """What a program prints in the host's interpreter, on its own and without the server."""
+        command = [str(self.process.args[0]), "-c", code]  # type: ignore[index]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=600).stdout
+
     def last_words(self) -> str:
         return "\n".join(self.lines()[-40:])
 

@@ -404,8 +404,10 @@ def test_pictures_are_saved_with_tags_and_workflow(host: Host, graph: Graph) -> 
 def test_saving_again_goes_on_and_never_overwrites_unless_told(host: Host) -> None:
     def names(amount: int, **options: Any) -> list[str]:
         graph = Graph(host)
-        noise = graph.add("HostTestNoise", batch=amount, width=64, height=64, seed=amount)
-        node = graph.add("AnigenderSaveImages", image=noise["IMAGE"], filename_prefix="tests/again/n", **options)
+        noise = graph.add("HostTestNoise", batch=amount, width=64, height=64, seed=amount)["IMAGE"]
+        caption = graph.add("PrimitiveString", value="noise")["STRING"]  # an empty one makes no file
+        options = {"captions": caption, "filename_prefix": "tests/again/n", **options}
+        node = graph.add("AnigenderSaveImages", image=noise, **options)
         return [entry["filename"] for entry in succeed(host, graph).ui(node.id, "images")]
 
     first, second = names(2), names(3)
