@@ -1,7 +1,7 @@
 """Draws the example pictures: flat anime characters made of curves, so that the examples are the project's own.
 
 Nothing is loaded and nothing is random: the same script always gives the same pictures. Next to them goes
-expected.json, which says for every picture whose heads are where, known from the drawing itself. Run it with
+drawing/expected.json, which says for every picture whose heads are where, known from the drawing itself. Run it with
 `python examples/draw.py`; it needs Pillow and NumPy.
 """
 
@@ -125,7 +125,9 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     expected = {picture.name: draw(picture, folder) for picture in PICTURES}
     rows = (f"  {json.dumps(name)}: {json.dumps(heads)}" for name, heads in expected.items())
-    (folder / "expected.json").write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
+    # Not beside the pictures: ComfyUI takes every .json of a pack's folder `examples` for a workflow.
+    (folder / "drawing").mkdir(exist_ok=True)
+    (folder / "drawing" / "expected.json").write_text("{\n" + ",\n".join(rows) + "\n}\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

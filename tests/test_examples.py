@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parents[1] / "examples"
 FALSE_HEADS = {"full_body_woman.webp", "no_people_street.jpg"}
 MEN_CALLED_WOMEN = {"group_of_six.webp", "pair_woman_man.webp", "solo_man_stubble.jpg", "trio_woman_two_men.webp"}
 OVERLAP = 0.4  # the script leaves tails and loose hair out of its squares, the detector takes some of them in
-EXPECTED = json.loads((FOLDER / "expected.json").read_text(encoding="utf-8"))
+EXPECTED = json.loads((FOLDER / "drawing" / "expected.json").read_text(encoding="utf-8"))
 
 
 def test_every_picture_is_described() -> None:

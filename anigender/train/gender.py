@@ -234,7 +234,8 @@ def train(options: Options) -> None:
         )
         kept = sorted(set(range(len(learn.pictures))) - set(apart))
         learn = Crops(learn.pixels[kept], learn.labels[kept], [learn.pictures[i] for i in kept])
-    unlabelled = unlabelled_crops(options.data)
+    wanted = options.unlabelled_from < options.epochs
+    unlabelled = unlabelled_crops(options.data) if wanted else torch.zeros(0, 4, CACHE_SIZE, CACHE_SIZE)
     names = {name: i for i, name in enumerate(sorted({p.character for p in learn.pictures}))}
     identities = torch.tensor([names[p.character] for p in learn.pictures])
 

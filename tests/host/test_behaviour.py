@@ -357,7 +357,8 @@ def test_progress_moves_and_the_report_is_written_on_the_node(host: Host, graph:
             elif kind in ("execution_success", "execution_error"):
                 assert kind == "execution_success", data
                 break
-    assert moves[-1] == 48 and len(moves) >= 3 and moves == sorted(moves)
+    # The host drops marks that follow each other too fast, so a quick machine shows one on the way.
+    assert moves[-1] == 48 and len(moves) >= 2 and moves == sorted(moves)
     assert texts and "48" in texts[-1]
 
 

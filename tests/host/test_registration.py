@@ -42,11 +42,12 @@ def test_the_log_has_no_complaint_about_the_pack(own: dict[str, Any], host: Host
 
 def test_loading_the_pack_is_quick_and_imports_nothing_heavy(host: Host) -> None:
     """In the host's interpreter, with what the host itself has loaded by then; processor time, for busy machines."""
+    entry, folders = str(ROOT / "__init__.py"), [str(ROOT)]
     code = f"""
 import importlib.util, sys, time
 import numpy, PIL.Image, PIL.ImageDraw, PIL.ImageFont, PIL.PngImagePlugin, safetensors.torch, torch
 loaded, start = set(sys.modules), time.process_time()
-spec = importlib.util.spec_from_file_location("pack", {str(ROOT / "__init__.py")!r}, submodule_search_locations=[{str(ROOT)!r}])
+spec = importlib.util.spec_from_file_location("pack", {entry!r}, submodule_search_locations={folders!r})
 sys.modules["pack"] = module = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(module)
 print(time.process_time() - start, *sorted({{name.split(".")[0] for name in set(sys.modules) - loaded}}))
