@@ -286,6 +286,11 @@ class Faces:
             own, image_index=torch.zeros_like(own.image_index), image_sizes=self.image_sizes[image : image + 1]
         )
 
+    def of_images(self, first: int, last: int) -> Faces:
+        """The faces of the pictures ``first`` to ``last - 1``, as a batch of only those."""
+        own = self._take((self.image_index >= first) & (self.image_index < last))
+        return replace(own, image_index=own.image_index - first, image_sizes=self.image_sizes[first:last])
+
     def order(self, by: str) -> Faces:
         """The same faces sorted inside each picture; ties keep their order.
 

@@ -97,7 +97,7 @@ def check(images: Images, background: float = 1.0, first: int = 0) -> Batch:
             sums = pixels.flatten(1).sum(1, dtype=torch.float32)  # NaN and infinity survive a sum
             if not bool(sums.isfinite().all()):
                 raise finite_error(index[int((~sums.isfinite()).nonzero()[0])] + first)
-        groups.append(Group(_bytes_on_cpu(to_rgb(pixels, background)), index))
+        groups.append(Group(bytes_on_cpu(to_rgb(pixels, background)), index))
         for i in index:
             sizes[i] = (height, width)
     devices = {group.pixels.device for group in groups}
@@ -119,7 +119,7 @@ def to_rgb(pixels: Tensor, background: float = 1.0) -> Tensor:
     return pixels[..., :3] * alpha + background * (1 - alpha)
 
 
-def _bytes_on_cpu(pixels: Tensor) -> Tensor:
+def bytes_on_cpu(pixels: Tensor) -> Tensor:
     """Round to 8 bits on the CPU, in pieces that stay in its cache; elsewhere as it is."""
     if pixels.device.type != "cpu" or pixels.dtype == torch.uint8:
         return pixels

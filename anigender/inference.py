@@ -32,9 +32,16 @@ def placed(net: Net, device: torch.device | str, dtype: torch.dtype = torch.floa
 
 
 def fold_batch_norms(net: Net) -> Net:
-    """Multiply every batch norm into the convolution before it; the net must be in eval mode."""
-    for child in net.children():
+    """Multiply every batch norm into the convolution before it; the net must be in eval mode.
+
+    Before it means: in a ``Sequential``, or as ``conv``, ``conv1`` … before ``bn``, ``bn1`` … of the same module.
+    """
+    for name, child in list(net.named_children()):
         fold_batch_norms(child)
+        norm = getattr(net, f"bn{name[4:]}", None) if name.startswith("conv") else None
+        if isinstance(child, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            setattr(net, name, fuse_conv_bn_eval(child, norm))
+            setattr(net, f"bn{name[4:]}", nn.Identity())
     if isinstance(net, nn.Sequential):
         for i in range(len(net) - 1):
             kernel, norm = net[i], net[i + 1]

@@ -3,23 +3,37 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from .classify import Classifier, load_classifier
+from .classify import Classifier, classifier_crops, load_classifier
 from .detect import Detector, load_detector
+from .detect.found import as_heads
 from .faces import Faces
-from .images import Images, check, head_crops
+from .images import Batch, Images, check
+from .interruption import interruptible
+from .known_models import resolve
 
-CHUNK = 16  # pictures worked on at once: enough to keep a device busy, small enough to stop within
+CHUNK = 16  # pictures worked on at once: enough to keep a device busy
+CHUNK_ON_CPU = 4  # what lies between two layers then fits the cache: measured a quarter faster than 16
 
 
 def ran_out_of_memory(error: Exception) -> bool:
     """Whether memory ran out; PyTorch's CPU allocator says so in words only."""
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
+def _nets(part: object) -> Iterator[nn.Module]:
+    """The nets that a detector or classifier holds, itself or in a part of its own such as a verifier."""
+    for value in vars(part).values():
+        if isinstance(value, nn.Module):
+            yield value
+        elif isinstance(getattr(value, "net", None), nn.Module):
+            yield value.net
 
 
 class Pipeline:
@@ -28,21 +42,31 @@ class Pipeline:
     Args:
         detector: finds the heads.
         classifier: judges them.
-        chunk: pictures worked on at once; halved, for the rest of the call, when memory runs out.
+        chunk: pictures worked on at once; halved, for the rest of the call, when memory runs out. Where None, what
+            is best for the device that the detector is on at the time.
         out_of_memory: tells whether an error means that; some devices say it in their own words.
+        interrupt: called many times during a call, between its steps and before every layer of the nets; what it
+            raises ends the call.
     """
 
     def __init__(
         self,
         detector: Detector,
         classifier: Classifier,
-        chunk: int = CHUNK,
+        chunk: int | None = None,
         out_of_memory: Callable[[Exception], bool] = ran_out_of_memory,
+        interrupt: Callable[[], None] | None = None,
     ) -> None:
         self.detector = detector
         self.classifier = classifier
         self.chunk = chunk
         self.out_of_memory = out_of_memory
+        self.interrupt = interrupt
+
+    @property
+    def nets(self) -> list[nn.Module]:
+        """The nets in it: what moves between devices. A detector need not have one, and may have several."""
+        return [*_nets(self.detector), *_nets(self.classifier)]
 
     def adjusted(self, threshold: float | None = None, minimum_size: float | None = None) -> Pipeline:
         """The same pipeline, sharing its nets, with other limits of the detector; None leaves one as it is.
@@ -56,7 +80,7 @@ class Pipeline:
         for name, value in (("threshold", threshold), ("minimum_size", minimum_size)):
             if value is not None and hasattr(detector, name):
                 setattr(detector, name, value)
-        return Pipeline(detector, self.classifier, self.chunk, self.out_of_memory)
+        return Pipeline(detector, self.classifier, self.chunk, self.out_of_memory, self.interrupt)
 
     def __call__(self, images: Images, progress: Callable[[int, int], None] | None = None) -> Faces:
         """Classified faces of a batch.
@@ -78,36 +102,74 @@ class Pipeline:
         """
         if isinstance(images, Tensor) and images.ndim != 4:
             check(images)  # raises
-        total = len(images)
-        parts: list[Faces] = []
-        done, chunk = 0, max(1, self.chunk)
-        while done < total:
-            try:
-                parts.append(self._run(images[done : done + chunk], done))
-            except (MemoryError, RuntimeError) as error:
-                if chunk == 1 or not self.out_of_memory(error):
-                    raise
-                chunk = max(1, chunk // 2)
-                continue
-            done = min(total, done + chunk)
-            if progress is not None:
-                progress(done, total)
+        parts = self._in_pieces(len(images), lambda first, last: self._run(images[first:last], first), progress)
         if not parts:
             check(images)
             empty = Faces.empty(torch.zeros(0, 2, dtype=torch.int64)).to(self.classifier.device)
             return empty.with_probabilities(torch.zeros(0, 2, device=self.classifier.device))
         return Faces.concatenate(parts)
 
+    def classify(self, images: Images, faces: Faces, progress: Callable[[int, int], None] | None = None) -> Faces:
+        """The given faces with (new) gender probabilities, for boxes that something else found.
+
+        Args:
+            images: as for a call.
+            faces: boxes in those pictures.
+            progress: as for a call.
+
+        Raises:
+            ValueError, TypeError: a picture breaks the image contract, or the faces belong to another number of them.
+        """
+        if isinstance(images, Tensor) and images.ndim != 4:
+            check(images)  # raises
+        if faces.images != len(images):
+            raise ValueError(f"the faces belong to {faces.images} images, {len(images)} were given")
+
+        def judge(first: int, last: int) -> Faces:
+            return self._judged(check(images[first:last], first=first), faces.of_images(first, last))
+
+        parts = self._in_pieces(len(images), judge, progress)
+        return Faces.concatenate(parts) if parts else self._judged(check(images), faces)
+
     def _run(self, images: Images, first: int) -> Faces:
         batch = check(images, first=first)
-        faces = self.detector.detect(batch)
-        crops = head_crops(batch, faces, self.classifier.size, self.classifier.margin)
+        self._may_stop()
+        # A detector that does not say what it frames is one of somebody's own, for heads.
+        return self._judged(batch, as_heads(self.detector.detect(batch), getattr(self.detector, "region", "head")))
+
+    def _judged(self, batch: Batch, faces: Faces) -> Faces:
+        self._may_stop()
+        crops = classifier_crops(batch, faces, self.classifier)
+        self._may_stop()
         return faces.to(self.classifier.device).with_probabilities(self.classifier.classify(crops))
 
-    def classify(self, images: Images, faces: Faces) -> Faces:
-        """The given faces with (new) gender probabilities, for boxes that something else found."""
-        crops = head_crops(images, faces, self.classifier.size, self.classifier.margin)
-        return faces.to(self.classifier.device).with_probabilities(self.classifier.classify(crops))
+    def _may_stop(self) -> None:
+        if self.interrupt is not None:
+            self.interrupt()
+
+    def _in_pieces(
+        self, total: int, work: Callable[[int, int], Faces], progress: Callable[[int, int], None] | None
+    ) -> list[Faces]:
+        """What ``work(first, last)`` gives for all pictures, in pieces that become smaller when memory runs out."""
+        chunk = self.chunk
+        if chunk is None:
+            chunk = CHUNK_ON_CPU if self.detector.device.type == "cpu" else CHUNK
+        parts: list[Faces] = []
+        done, chunk = 0, max(1, chunk)
+        with interruptible(self.nets if self.interrupt else (), self._may_stop):
+            while done < total:
+                last = min(total, done + chunk)
+                try:
+                    parts.append(work(done, last))
+                except (MemoryError, RuntimeError) as error:
+                    if chunk == 1 or not self.out_of_memory(error):
+                        raise
+                    chunk = max(1, chunk // 2)
+                    continue
+                done = last
+                if progress is not None:
+                    progress(done, total)
+        return parts
 
 
 def load(
@@ -115,22 +177,31 @@ def load(
     classifier: str | Path = "auto",
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Pipeline:
     """A ready pipeline; the default one is embedded and needs no network.
 
     Args:
-        detector: ``auto``, ``whole-image`` or the path of a detector's weights.
-        classifier: ``auto`` or the path of a classifier's weights.
+        detector: ``auto``, another name of :data:`anigender.detect.DETECTORS` such as ``whole-image``, the path of a
+            detector's weights, of an OpenCV cascade (.xml) or of another file of :data:`anigender.detect.FILES`, or
+            the name of a known detector.
+        classifier: ``auto``, the path of a classifier's file (safetensors, ``.pth`` and the like, or ONNX), or the
+            name of a known classifier.
         device: where to compute; CUDA where there is one, else the CPU, when None. Pictures may be elsewhere:
             only small canvases and crops are moved.
         dtype: precision; bfloat16 where the device has it natively, else float32, when None.
+        settings: preprocessing of the classifier where its file does not say it, or to override what it says
+            (:data:`anigender.classify.SETTINGS`).
 
     Raises:
         ValueError: a name that is neither known nor a file.
+        DownloadError: a known model is not on this machine and cannot be fetched.
+        ImportError, RuntimeError: it needs a package that is not installed, or does not work.
 
     >>> load(device="cpu").classifier.size
     96
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    return Pipeline(load_detector(detector, device, dtype), load_classifier(classifier, device, dtype))
+    detector, classifier = resolve(detector, "detector"), resolve(classifier, "classifier")
+    return Pipeline(load_detector(detector, device, dtype), load_classifier(classifier, device, dtype, settings))

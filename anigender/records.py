@@ -28,7 +28,7 @@ def record(result: Result, tags: Sequence[str] = ()) -> dict[str, Any]:
         faces.append(entry)
     height, width = result.size if result.size is not None else (None, None)
     return {
-        "image": _text(result.path),
+        "image": text_of(result.path),
         "width": width,
         "height": height,
         "faces": faces,
@@ -37,7 +37,7 @@ def record(result: Result, tags: Sequence[str] = ()) -> dict[str, Any]:
     }
 
 
-def _text(path: os.PathLike[str]) -> str:
+def text_of(path: os.PathLike[str]) -> str:
     """A path as valid Unicode: bytes that are not UTF-8 are shown escaped, since JSON cannot hold them."""
     return os.fspath(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import torch
-from PIL import Image
-from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
 from .captions import write_caption
 from .files import atomic_write_bytes
+from .images import bytes_on_cpu
+from .png import encoded, png_bytes
 
 _FORBIDDEN = re.compile(r'[<>:"/\\|?*\x00-\x1f]|[. ]$')
 
 
 def to_bytes(images: Tensor) -> Tensor:
     """``[B, H, W, C]`` float 0-1 to uint8 in host memory: rounded on their device, then copied once."""
-    if images.dtype == torch.uint8:
-        return images.cpu()
+    if images.dtype == torch.uint8 or images.device.type == "cpu":
+        return bytes_on_cpu(images.cpu())
     return (images.float().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
 
 
@@ -57,19 +57,6 @@ def free_names(folder: Path, prefix: str, extensions: Sequence[str] = (".png", "
     while True:
         number += 1
         yield f"{prefix}_{number:05d}"
-
-
-def png_bytes(pixels: Tensor, texts: Mapping[str, str], compress_level: int = 4) -> bytes:
-    """A picture ``[H, W, C]`` uint8 as a PNG file with these texts in it."""
-    info = PngInfo()
-    for name, text in texts.items():
-        info.add_text(name, text)
-    array = pixels.numpy()
-    stream = io.BytesIO()
-    Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(
-        stream, format="PNG", pnginfo=info, compress_level=compress_level
-    )
-    return stream.getvalue()
 
 
 def save_with_captions(
@@ -108,14 +95,15 @@ def save_with_captions(
     names = (f"{prefix}_{i:05d}" for i in range(1, total + 1)) if overwrite else free_names(folder, prefix)
     paths: list[Path] = []
     for batch in images:
-        for pixels in to_bytes(batch):
-            path = folder / f"{next(names)}.png"
-            if path.exists() and not overwrite:  # somebody else has been as quick
-                raise FileExistsError(f"{path} exists already; nothing was overwritten")
-            atomic_write_bytes(path, png_bytes(pixels, texts or {}, compress_level))
-            caption = captions[len(paths)]
-            write_caption(path, [caption] if caption else [], "overwrite" if overwrite else "skip")
-            paths.append(path)
-            if progress is not None:
-                progress(len(paths), total)
+        with closing(encoded(to_bytes(batch), lambda pixels: png_bytes(pixels, texts or {}, compress_level))) as files:
+            for data in files:
+                path = folder / f"{next(names)}.png"
+                if path.exists() and not overwrite:  # somebody else has been as quick
+                    raise FileExistsError(f"{path} exists already; nothing was overwritten")
+                atomic_write_bytes(path, data)
+                caption = captions[len(paths)]
+                write_caption(path, [caption] if caption else [], "overwrite" if overwrite else "skip")
+                paths.append(path)
+                if progress is not None:
+                    progress(len(paths), total)
     return paths

@@ -5,7 +5,7 @@ Nothing shifts: what is taken is taken by index, from pictures, latents, masks a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from .faces import Faces
 from .images import head_crops
-from .routing import Rule, select
+from .routing import select
+from .rules import Rule
 
 
 def limit_faces(
@@ -66,13 +67,13 @@ class Selection:
     rejected: list[int]
 
 
-def select_pictures(faces: Faces, rule: Rule | str) -> Selection:
-    """The pictures for which a rule holds, and the others.
+def select_pictures(faces: Faces, rule: Rule | str, known: Sequence[Mapping[str, float]] | None = None) -> Selection:
+    """The pictures for which a rule holds, and the others; ``known`` as for :func:`anigender.routing.select`.
 
     Raises:
         RuleError: the rule cannot be understood or worked out.
     """
-    fits = select(faces, rule)
+    fits = select(faces, rule, known)
     return Selection([i for i, fit in enumerate(fits) if fit], [i for i, fit in enumerate(fits) if not fit])
 
 

@@ -7,6 +7,7 @@ from .detection import DetectGender, FromBoundingBoxes, LoadModels
 from .filtering import FilterBatch
 from .masking import GenderMasks
 from .previewing import PreviewGender
+from .quality import ScoreImageQuality
 from .segs import DetectorProvider, FacesToSegs, SplitSegs
 from .tagging import GenderTags, SaveImages
 
@@ -24,4 +25,5 @@ NODES: dict[str, tuple[str, type]] = {
     "AnigenderPreview": ("Preview Gender", PreviewGender),
     "AnigenderSaveImages": ("Save Images with Tags", SaveImages),
     "AnigenderFromBoundingBoxes": ("From Bounding Boxes", FromBoundingBoxes),
+    "AnigenderScoreQuality": ("Score Image Quality", ScoreImageQuality),
 }

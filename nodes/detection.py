@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from ..anigender.bounding_boxes import KINDS, from_bounding_boxes, to_bounding_boxes
-from ..anigender.detect import DETECTORS
+from ..anigender.detect import DETECTORS, FILES
 from ..anigender.faces import ORDERS, Faces
 from ..anigender.report import confidence_by_image, labels_by_image, report, summary
 from ..anigender.selection import limit_faces
@@ -31,19 +31,20 @@ class LoadModels:
 
     @classmethod
     def INPUT_TYPES(cls) -> dict[str, Any]:
-        files = host.model_files()
+        endings = tuple(ending for ending, _, _ in FILES.values())
         return {
             "required": {
                 "detector": (
-                    ["auto", *DETECTORS, *files],
+                    ["auto", *DETECTORS, *host.model_files(endings)],
                     {
                         "default": "auto",
                         "tooltip": "What finds the faces. auto is the embedded head detector; "
-                        "whole-image takes every picture for one head, for pictures that are crops already.",
+                        "whole-image takes every picture for one head, for pictures that are crops already. "
+                        "OpenCV cascades (.xml) and other detectors in models/anigender are listed too.",
                     },
                 ),
                 "classifier": (
-                    ["auto", *files],
+                    ["auto", *host.model_files()],
                     {"default": "auto", "tooltip": "What tells female from male. auto is the embedded classifier."},
                 ),
                 "precision": (
@@ -209,5 +210,5 @@ class FromBoundingBoxes:
             sizes = [(int(image.shape[1]), int(image.shape[2]))] * len(image)
             boxes = from_bounding_boxes(bboxes if bounding_boxes is None else bounding_boxes, sizes, kind)
         with named("image"):
-            faces = host.ready(models).classify(image, boxes).cpu()
+            faces = host.ready(models).classify(image, boxes, host.progress(len(image))).cpu()
         return (faces, to_bounding_boxes(faces), labels_by_image(faces))

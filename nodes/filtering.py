@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import Tensor
 
-from ..anigender.routing import NAMES, PRESETS, RuleError, compile_rule
+from ..anigender.quality.scores import Scores
+from ..anigender.rules import NAMES, PRESETS, RuleError, compile_rule, words
 from ..anigender.selection import (
     format_indices,
     select_pictures,
@@ -17,6 +18,8 @@ from ..anigender.selection import (
 )
 from . import host
 from .sockets import CATEGORY, FACES_OF_IMAGE, IMAGE, MODELS, known_or_detected, named, on_empty
+
+NOT_CONNECTED = object()  # where the host leaves an input out, as opposed to None for one that is linked
 
 
 class FilterBatch:
@@ -82,14 +85,22 @@ class FilterBatch:
                     {"tooltip": "The pictures' masks, to be split in the same way. A single one serves all."},
                 ),
                 "models": MODELS,
+                "quality": (
+                    "QUALITY",
+                    {
+                        "tooltip": "Scores of these pictures from Score Image Quality. Their names can be used in the "
+                        "expression, such as chromatic_aberration < 0.5."
+                    },
+                ),
             },
         }
 
     @classmethod
-    def VALIDATE_INPUTS(cls, expression: str | None = None) -> bool | str:
-        """Reads the rule before anything runs. Only the expression is named here: what is named loses its checks."""
+    def VALIDATE_INPUTS(cls, expression: str | None = None, quality: Any = NOT_CONNECTED) -> bool | str:
+        """Reads the rule before anything runs. Nothing else is named here: what is named loses its checks."""
         try:
-            compile_rule(expression or "true")
+            # Which names the scores have is only known when they are there; the host gives None for a link.
+            compile_rule(expression or "true", () if quality is NOT_CONNECTED else words(expression or ""))
         except RuleError as error:
             return f"input `expression`: {error}"
         return True
@@ -104,11 +115,15 @@ class FilterBatch:
         latent: dict[str, Any] | None = None,
         mask: Tensor | None = None,
         models: Any = None,
+        quality: Scores | None = None,
     ) -> tuple[Any, ...]:
         """Kept and rejected pictures, and what belongs to them."""
         faces = known_or_detected(image, faces, models)
+        if quality is not None and len(quality) != len(image):
+            raise ValueError(f"input `quality`: scores of {len(quality)} pictures, the batch has {len(image)}")
         with named("expression" if expression.strip() else "preset"):
-            selection = select_pictures(faces, expression.strip() or preset)
+            known = None if quality is None else quality.rows()
+            selection = select_pictures(faces, expression.strip() or preset, known)
         if on_empty == "fail" and not selection.kept:
             raise ValueError(f"no picture of {len(image)} fits the rule {expression.strip() or preset!r}")
         kept, rejected = (

@@ -13,6 +13,7 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -21,12 +22,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..anigender.classify.preprocessing import sidecars
 from ..anigender.files import atomic_write_bytes
 from ..anigender.inference import native_dtype
+from ..anigender.known_models import resolve
 from ..anigender.pipeline import Pipeline, load, ran_out_of_memory
-from ..anigender.saving import png_bytes, to_bytes
+from ..anigender.png import encoded, quick_png_bytes
+from ..anigender.saving import to_bytes
 
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+MODEL_SUFFIXES = (".safetensors", ".onnx", ".pth", ".pt", ".ckpt", ".bin")
 MODEL_FOLDER = "anigender"  # the folder's key in folder_paths and its name below models/
 # Room asked for beside the weights: 16 canvases of 640 x 640 and the widest activations of the nets.
 WORKING_MEMORY = 384 * 1024 * 1024
@@ -80,7 +85,11 @@ def load_models(detector: str = "auto", classifier: str = "auto", precision: str
     Raises:
         ValueError: a name that is neither, or a file of something else.
     """
-    found = (str(model_path(detector)), str(model_path(classifier)))
+    places = model_locations()
+    found = (
+        str(resolve(model_path(detector), "detector", places)),
+        str(resolve(model_path(classifier), "classifier", places)),
+    )
     return _load(*found, precision, models_stamp(*found))
 
 
@@ -92,21 +101,20 @@ def _load(detector: str, classifier: str, precision: str, stamp: str) -> Models:
         return Models(load(detector, classifier, dtype=dtype))
     compute, rest = management.get_torch_device(), management.unet_offload_device()
     pipeline = load(detector, classifier, rest, dtype or native_dtype(compute))
-    pipeline.out_of_memory = _out_of_memory
-    parts = (getattr(pipeline.detector, "net", None), getattr(pipeline.classifier, "net", None))
-    nets = nn.ModuleList([net for net in parts if net is not None])
+    pipeline.out_of_memory, pipeline.interrupt = out_of_memory, stop_if_interrupted
     patcher = getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
-    return Models(pipeline, patcher(nets, load_device=compute, offload_device=rest))
+    return Models(pipeline, patcher(nn.ModuleList(pipeline.nets), load_device=compute, offload_device=rest))
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """The host knows how each kind of device says it; what it had cached is given back first."""
     management = _host("comfy.model_management")
     known = getattr(management, "is_oom", ran_out_of_memory)
     if not (ran_out_of_memory(error) or known(error)):
         return False
     logging.warning("anigender: out of memory, going on with half as many pictures at once")
-    management.soft_empty_cache()
+    if management is not None:
+        management.soft_empty_cache()
     return True
 
 
@@ -117,17 +125,18 @@ def ready(models: Models | Pipeline | None) -> Pipeline:
 
 
 def models_stamp(*names: str) -> str:
-    """Changes when one of these files changes; names that are no files never do."""
-    stamps = [Path(name).stat() for name in map(model_path, names) if Path(name).is_file()]
+    """Changes when one of these files, or the settings beside it, changes; names that are no files never do."""
+    files = [Path(name) for name in map(model_path, names) if Path(name).is_file()]
+    stamps = [file.stat() for model in files for file in (model, *sidecars(model))]
     return ",".join(f"{stamp.st_mtime_ns}:{stamp.st_size}" for stamp in stamps)
 
 
-def model_files() -> list[str]:
-    """Weight files in the host's folders for this pack, by the names that the host shows."""
+def model_files(endings: tuple[str, ...] = MODEL_SUFFIXES) -> list[str]:
+    """Files with these endings in the host's folders for this pack, by the names that the host shows."""
     folders = _model_folders()
     if folders is None:
         return []
-    return sorted(name for name in folders.get_filename_list(MODEL_FOLDER) if name.lower().endswith(".safetensors"))
+    return sorted(name for name in folders.get_filename_list(MODEL_FOLDER) if name.lower().endswith(endings))
 
 
 def model_path(name: str) -> str:
@@ -145,21 +154,63 @@ def _model_folders() -> Any:
     return folders
 
 
+def model_locations() -> list[Path]:
+    """The host's folders for this pack's models, those of extra_model_paths.yaml among them."""
+    folders = _model_folders()
+    return [] if folders is None else [Path(folder) for folder in folders.get_folder_paths(MODEL_FOLDER)]
+
+
+class HostEncoder:
+    """The host's own ``CLIP_VISION`` as an encoder of :mod:`anigender.quality`; the host moves and keeps it.
+
+    Args:
+        clip_vision: what Load CLIP Vision gives.
+
+    Raises:
+        ValueError: it is of a kind that has no image embeddings of CLIP.
+    """
+
+    def __init__(self, clip_vision: Any) -> None:
+        kind = getattr(clip_vision, "model_type", "clip_vision_model")
+        if kind != "clip_vision_model":
+            raise ValueError(f"the connected encoder is a {kind}; quality heads look through a CLIP ViT-L/14")
+        self.clip_vision = clip_vision
+        self.size = int(clip_vision.image_size)
+        weight = getattr(getattr(clip_vision.model, "visual_projection", None), "weight", None)
+        self.width = None if weight is None else int(weight.shape[0])
+
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return torch.device(self.clip_vision.load_device)
+
+    def encode(self, tiles: Tensor) -> Tensor:
+        """Pictures ``[N, 3, size, size]`` in 0-1 to embeddings; the host normalises them itself."""
+        return self.clip_vision.encode_image(tiles.movedim(1, -1))["image_embeds"]
+
+
 # -- running -----------------------------------------------------------------------------------------------------------
+
+
+def stop_if_interrupted() -> None:
+    """Raise the host's own exception where the user has pressed stop."""
+    management = _host("comfy.model_management")
+    if management is not None:
+        management.throw_exception_if_processing_interrupted()
 
 
 def progress(total: int) -> Callable[[int, int], None]:
     """A callback for (done, in all): moves the node's progress bar, and raises when the user has interrupted."""
-    management, utilities = _host("comfy.model_management"), _host("comfy.utils")
-    if management is None or utilities is None:
+    utilities = _host("comfy.utils")
+    if utilities is None:
         return lambda done, total: None
     bar = utilities.ProgressBar(total)
 
     def advance(done: int, total: int) -> None:
-        management.throw_exception_if_processing_interrupted()
+        stop_if_interrupted()
         bar.update_absolute(done, total)
 
-    management.throw_exception_if_processing_interrupted()
+    stop_if_interrupted()
     return advance
 
 
@@ -200,10 +251,12 @@ def preview(images: Tensor) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"anigender_{secrets.token_hex(8)}"
     shown = []
-    for i, pixels in enumerate(to_bytes(images)):
-        name = f"{stem}_{i:05d}_.png"
-        atomic_write_bytes(folder / name, png_bytes(pixels, {}, compress_level=1))
-        shown.append({"filename": name, "subfolder": "", "type": "temp"})
+    with closing(encoded(to_bytes(images), quick_png_bytes)) as files:
+        for i, data in enumerate(files):
+            stop_if_interrupted()
+            name = f"{stem}_{i:05d}_.png"
+            atomic_write_bytes(folder / name, data)
+            shown.append({"filename": name, "subfolder": "", "type": "temp"})
     return {"images": shown}
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,113 @@ def random_headnet_file(random_headnet: HeadNet, tmp_path_factory: pytest.TempPa
     return path
 
 
+@pytest.fixture(scope="session")
+def write_cascade() -> Callable[..., Path]:
+    """A function that writes an OpenCV cascade with random features, loose enough to let some windows of noise pass."""
+
+    def written(path: Path, kind: str = "LBP", depth: int = 1, seed: int = 0, side: int = 12, stages: int = 3) -> Path:
+        random = np.random.default_rng(seed)
+        features, weak, nodes = [], [], 0
+        for stage in range(stages):
+            trees = []
+            for _ in range(2 + stage):
+                inner, leaves = [], random.normal(size=depth + 1)
+                for node in range(depth):  # a chain of nodes, each with one leaf and the next node
+                    ends = [node + 1 if node + 1 < depth else -depth, -node]
+                    if depth == 1:
+                        ends = [0, -1]
+                    else:
+                        random.shuffle(ends)
+                    if kind == "LBP":
+                        tail = " ".join(str(v) for v in random.integers(-(2**31), 2**31, 8))
+                    else:
+                        tail = f"{random.normal() * 0.02:.9g}"
+                    inner.append(f"{ends[0]} {ends[1]} {nodes} {tail}")
+                    nodes += 1
+                    if kind == "LBP":
+                        w, h = random.integers(1, side // 3 + 1, 2)
+                        x, y = random.integers(0, side - 3 * w + 1), random.integers(0, side - 3 * h + 1)
+                        features.append(f"<_><rect>{x} {y} {w} {h}</rect></_>")
+                        continue
+                    rows, tilted = [], int(random.random() < 0.5)
+                    for weight in (-1, 3) if random.random() < 0.5 else (-1, 2, 2):
+                        w, h = random.integers(1, side // 3, 2)
+                        if tilted:
+                            x, y = random.integers(h, side - w + 1), random.integers(0, side - w - h + 1)
+                        else:
+                            x, y = random.integers(0, side - w + 1), random.integers(0, side - h + 1)
+                        rows.append(f"<_>{x} {y} {w} {h} {weight}.</_>")
+                    features.append(f"<_><rects>{''.join(rows)}</rects><tilted>{tilted}</tilted></_>")
+                values = " ".join(f"{v:.9g}" for v in leaves)
+                trees.append(
+                    f"<_><internalNodes>{' '.join(inner)}</internalNodes><leafValues>{values}</leafValues></_>"
+                )
+            head = f"<maxWeakCount>{len(trees)}</maxWeakCount><stageThreshold>-1.2</stageThreshold>"
+            weak.append(f"<_>{head}<weakClassifiers>{''.join(trees)}</weakClassifiers></_>")
+        path.write_text(
+            f'<?xml version="1.0"?><opencv_storage><cascade type_id="opencv-cascade-classifier">'
+            f"<stageType>BOOST</stageType><featureType>{kind}</featureType><height>{side}</height><width>{side}</width>"
+            f"<stageParams><maxDepth>{depth}</maxDepth><maxWeakCount>9</maxWeakCount></stageParams>"
+            f"<featureParams><maxCatCount>{256 if kind == 'LBP' else 0}</maxCatCount><featSize>1</featSize>"
+            f"<mode>ALL</mode></featureParams><stageNum>{stages}</stageNum><stages>{''.join(weak)}</stages>"
+            f"<features>{''.join(features)}</features></cascade></opencv_storage>"
+        )
+        return path
+
+    return written
+
+
+@pytest.fixture
+def write_yolo(tmp_path: Path) -> Callable[..., Path]:
+    """A function that writes a model which takes the red of every 8 x 8 block for the score of a box of 20 x 24."""
+    onnx = pytest.importorskip("onnx", reason="the package onnx writes the models of these tests")
+    pytest.importorskip("onnxruntime", reason="onnxruntime runs the models of these tests")
+    helper, kinds = onnx.helper, onnx.TensorProto
+
+    def writing(side: int = 64, batch: Any = "n", names: str = "{0: 'face'}", transposed: bool = False) -> Path:
+        cells = side // 8
+        y, x = np.mgrid[:cells, :cells] * 8.0 + 4
+        fixed = np.stack((x, y, np.full_like(x, 20), np.full_like(y, 24))).reshape(1, 4, -1).astype(np.float32)
+        kernel = np.zeros((1, 3, 8, 8), np.float32)
+        kernel[0, 0] = 1 / 64
+        constants = {
+            "kernel": kernel,
+            "fixed": fixed,
+            "flat": np.array([0, 1, cells * cells], np.int64),
+            "zero": np.array([0], np.int64),
+            "one": np.array([1], np.int64),
+            "rest": np.array([4, cells * cells], np.int64),
+        }
+        nodes = [
+            helper.make_node("Conv", ["images", "kernel"], ["red"], strides=[8, 8]),
+            helper.make_node("Reshape", ["red", "flat"], ["score"]),
+            helper.make_node("Shape", ["images"], ["shape"]),
+            helper.make_node("Gather", ["shape", "zero"], ["count"], axis=0),
+            helper.make_node("Concat", ["count", "rest"], ["wide"], axis=0),
+            helper.make_node("Expand", ["fixed", "wide"], ["boxes"]),
+            helper.make_node("Concat", ["boxes", "score"], ["answer"], axis=1),
+        ]
+        nodes.append(
+            helper.make_node("Transpose", ["answer"], ["output0"], perm=[0, 2, 1])
+            if transposed
+            else helper.make_node("Identity", ["answer"], ["output0"])
+        )
+        graph = helper.make_graph(
+            nodes,
+            "yolo",
+            [helper.make_tensor_value_info("images", kinds.FLOAT, [batch, 3, side, side])],
+            [helper.make_tensor_value_info("output0", kinds.FLOAT, [None, None, None])],
+            [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
+        )
+        made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        helper.set_model_props(made, {"names": names})
+        path = tmp_path / "model.onnx"
+        path.write_bytes(made.SerializeToString())
+        return path
+
+    return writing
+
+
 class PaintedDetector:
     """Finds the painted squares: every red or blue cell is a head, from left to right."""
 
@@ -119,3 +227,25 @@ def paint() -> Callable[[Path, str], Path]:
         return path
 
     return painting
+
+
+class ColourEncoder:
+    """An encoder whose embeddings are known: the mean and the spread of each colour, and two constants."""
+
+    size, width = 16, 8
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def encode(self, tiles: torch.Tensor) -> torch.Tensor:
+        assert tiles.shape[1:] == (3, self.size, self.size) and tiles.dtype == torch.float32
+        self.calls.append(len(tiles))
+        flat = tiles.flatten(2)
+        return torch.cat((flat.mean(2), flat.std(2), torch.ones(len(tiles), 2)), 1)
+
+
+@pytest.fixture
+def colour_encoder() -> ColourEncoder:
+    """A fresh one, which counts what it is asked."""
+    return ColourEncoder()

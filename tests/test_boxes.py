@@ -123,6 +123,22 @@ def test_suppression_table() -> None:
     assert suppress(rows[None], without_first, 0.5).tolist() == [[False, True, True, False, False]]
 
 
+@pytest.mark.parametrize(
+    ("second", "stays"),
+    [
+        ((30, 30, 70, 70), False),  # a face in its head
+        ((-60, -60, 160, 160), False),  # a head with its shoulders
+        ((40, 50, 90, 100), True),  # off the centre: another one in front of it
+        ((110, 0, 210, 100), True),
+    ],
+)
+def test_concentric_boxes_are_one_head(second: Box, stays: bool) -> None:
+    rows = torch.tensor([[0.0, 0, 100, 100], second])[None]
+    every = torch.ones(1, 2, dtype=torch.bool)
+    assert suppress(rows, every, 0.5).tolist() == [[True, True]]
+    assert suppress(rows, every, 0.5, concentric=0.25).tolist() == [[True, stays]]
+
+
 def test_a_suppressed_box_suppresses_nothing() -> None:
     chain = torch.tensor([[[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10], [12, 0, 22, 10]]])
     assert suppress(chain, torch.ones(1, 4, dtype=torch.bool), 0.3).tolist() == [[True, False, True, False]]

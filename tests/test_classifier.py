@@ -10,9 +10,11 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from anigender.classify import ARCHITECTURES, Classifier, load_classifier, read_classifier
+from anigender.classify import ARCHITECTURES, Classifier, load_classifier, mobilenet, read_classifier, resnet, vgg
 from anigender.classify.classifier import CHUNK
 from anigender.classify.gendernet import GenderNet
+from anigender.classify.resnet import ResNet, Stage
+from anigender.classify.vgg import VGG
 from anigender.images import check
 from anigender.weights import read_weights, save_weights
 
@@ -23,13 +25,45 @@ METADATA = {
     "anigender.mean": "0.5,0.4,0.3",
     "anigender.std": "0.25,0.5,1.0",
 }
-BUILT = {
-    "gendernet": [
-        GenderNet((8, 12, 16, 20), (1, 1, 1, 1)),
-        GenderNet((4, 12, 8, 16), (2, 1, 3, 2)),
-        GenderNet((16, 16, 16, 16), (1, 2, 1, 4)),
-    ]
-}
+OUTER = (8, 12, 16, 24)
+
+
+def narrow_resnet(name: str, **kinds: Any) -> ResNet:
+    """A net of the usual depths with few channels."""
+    bottleneck, depths = resnet.DEPTHS[name]
+    stages = [Stage(d, o // 2 if bottleneck else o, o) for d, o in zip(depths, OUTER, strict=True)]
+    return ResNet(stages, bottleneck, width=6, **kinds)
+
+
+def narrow_vgg(name: str, norms: bool, side: int = 2) -> VGG:
+    """A net of the usual depths with few channels."""
+    widths = [width // 16 for width in vgg.DEPTHS[name]]
+    return VGG(widths, norms, nn.Sequential(nn.Linear(32 * side**2, 12), nn.ReLU(), nn.Dropout(), nn.Linear(12, 2)))
+
+
+def built() -> dict[str, list[nn.Module]]:
+    """Nets of every architecture, untrained."""
+    torch.manual_seed(1)
+    return {
+        "gendernet": [
+            GenderNet((8, 12, 16, 20), (1, 1, 1, 1)),
+            GenderNet((4, 12, 8, 16), (2, 1, 3, 2)),
+            GenderNet((16, 16, 16, 16), (1, 2, 1, 4)),
+        ],
+        "resnet": [
+            *(narrow_resnet(name) for name in resnet.DEPTHS),
+            narrow_resnet("resnet18", stem=3, pooled=False),
+            narrow_resnet("resnet50", stem=(4, 4)),
+            narrow_resnet("resnet50", average=True),
+            ResNet([Stage(1, 8, 8, 4), Stage(2, 8, 16, 2)], True, width=8),
+        ],
+        "vgg": [narrow_vgg(name, norms) for name in vgg.DEPTHS for norms in (False, True)],
+        "mobilenet_v2": [mobilenet.mobilenet("mobilenet_v2")],
+        "mobilenet_v3": [mobilenet.mobilenet("mobilenet_v3_large"), mobilenet.mobilenet("mobilenet_v3_small")],
+    }
+
+
+BUILT = built()
 CASES = [(name, net) for name, nets in BUILT.items() for net in nets]
 
 
@@ -47,11 +81,18 @@ class FirstPixel(nn.Module):
 
 
 def trained(net: nn.Module) -> nn.Module:
-    """Batch norms with statistics of their own."""
+    """Batch norms with statistics of their own, and kernels that let something through all the layers."""
     torch.manual_seed(4)
+    for layer in net.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight)
     with torch.no_grad():
-        for _ in range(8):
-            net(torch.randn(4, 3, 32, 32))
+        for _ in range(12):
+            net.train()(torch.randn(4, 3, 32, 32))
+        for layer in net.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                nn.init.uniform_(layer.weight, 0.5, 1.0)
+                nn.init.normal_(layer.bias, 0, 0.1)
     return net.eval()
 
 
@@ -122,7 +163,7 @@ def test_a_file_without_its_preprocessing_is_refused(tmp_path: Path, lacking: st
         read_classifier(path)
 
 
-@pytest.mark.parametrize("labels", ["female", "female,male,unknown", "girl,boy", ""])
+@pytest.mark.parametrize("labels", ["female", "female,male,unknown", "cat,dog", "girl,woman", ""])
 def test_other_labels_are_refused(tmp_path: Path, labels: str) -> None:
     with pytest.raises(ValueError, match="expected female and male"):
         read_classifier(saved(CASES[0][1], tmp_path / "net.safetensors", labels=labels))
@@ -138,7 +179,7 @@ def test_what_is_no_weights_file_is_explained(tmp_path: Path, content: bytes) ->
 
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="'nobody' is neither a known name .auto, gender. nor a file"):
+    with pytest.raises(ValueError, match="'nobody' is neither a known name .auto, gender, .*dvgg-0.7. nor a file"):
         load_classifier("nobody")
     with pytest.raises(FileNotFoundError, match="no weights file"):
         read_classifier(tmp_path / "absent.safetensors")
@@ -151,7 +192,7 @@ def test_writing_weights_leaves_nothing_half_done(tmp_path: Path, monkeypatch: p
     def fail(*_: Any) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         saved(CASES[1][1], path)
     assert path.read_bytes() == before
@@ -196,7 +237,7 @@ def test_channel_order(order: str, expected: list[float]) -> None:
     assert net.seen[0][0, :, 0, 0].tolist() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(("labels", "female"), [("female,male", 0.9), ("male,female", 0.1)])
+@pytest.mark.parametrize(("labels", "female"), [("female,male", 0.9), ("male,female", 0.1), ("1boy, 1girl", 0.1)])
 def test_columns_are_female_and_male_whatever_the_file_says(labels: str, female: float) -> None:
     plain = {"anigender.mean": "0,0,0", "anigender.std": "1,1,1", "anigender.labels": labels}
     logits = torch.tensor([0.9, 0.1, 0.5]).log()[None, :, None, None].expand(1, 3, 32, 32)

@@ -22,7 +22,7 @@ PEOPLE = {"a.png": "F", "b.png": "FM", "c.png": ".", "d.png": "MM", "e.png": "f"
 @pytest.fixture
 def anigender(painted: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line, with the painted pipeline instead of the embedded models."""
-    monkeypatch.setattr(inputs, "load", lambda detector, classifier, device: painted)
+    monkeypatch.setattr(inputs, "load", lambda detector, classifier, device, settings: painted)
 
     def run(*arguments: Any, status: int = 0) -> Result:
         result = CliRunner().invoke(main, [str(argument) for argument in arguments])

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import types
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,19 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from anigender.detect import DETECTORS, HeadDetector, WholeImage, load_detector, read_head_detector
+from anigender.bounding_boxes import KINDS, head_boxes
+from anigender.detect import (
+    DETECTORS,
+    FILES,
+    Detector,
+    GivenBoxes,
+    HeadDetector,
+    WholeImage,
+    load_detector,
+    read_head_detector,
+)
+from anigender.detect.cascade import Cascade
+from anigender.detect.found import as_heads
 from anigender.detect.head_detector import LONGEST, working_size
 from anigender.detect.headnet import STRIDES, HeadNet
 from anigender.faces import Faces
@@ -20,14 +35,31 @@ from anigender.images import check
 from anigender.inference import fold_batch_norms
 from anigender.weights import read_weights
 
-NAMES = [*DETECTORS, "random weights"]
+NAMES = [*DETECTORS, *FILES]
+BOXES = '{"kind": "face", "boxes": [{"x": 0, "y": 0, "width": 30, "height": 30, "score": 0.5}, [0, 0, 5, 90]]}'
 
 
 @pytest.fixture(params=NAMES)
-def detector(request: pytest.FixtureRequest, random_headnet_file: Path) -> object:
+def detector(
+    request: pytest.FixtureRequest, random_headnet_file: Path, write_cascade: Callable[..., Path], tmp_path: Path
+) -> Detector:
     """Every detector in float32."""
-    name = random_headnet_file if request.param == "random weights" else request.param
-    return load_detector(name, "cpu", torch.float32)
+    name = request.param
+    if name == "yolo":
+        name = request.getfixturevalue("write_yolo")(names="{0: 'face', 1: 'nobody'}")
+    elif name == "weights":
+        name = random_headnet_file
+    elif name == "lbp":
+        name = write_cascade(tmp_path / "random.xml", side=24, stages=10, seed=2)
+    elif name == "given-boxes":
+        name = tmp_path / "boxes.json"
+        name.write_text(BOXES)
+    try:
+        return load_detector(name, "cpu", torch.float32)
+    except (ImportError, RuntimeError) as error:
+        if name in DETECTORS:
+            pytest.skip(str(error))
+        raise
 
 
 @pytest.fixture
@@ -63,12 +95,12 @@ def assert_same(found: Faces, expected: Faces) -> None:
 
 
 @pytest.mark.parametrize("images", [torch.zeros(0, 8, 8, 3), []])
-def test_an_empty_batch(detector: HeadDetector, images: Tensor | list[Tensor]) -> None:
+def test_an_empty_batch(detector: Detector, images: Tensor | list[Tensor]) -> None:
     faces = detector.detect(check(images))
     assert (len(faces), faces.images, faces.boxes.shape) == (0, 0, (0, 4))
 
 
-def test_the_result_fits_the_batch(detector: HeadDetector, pictures: list[Tensor]) -> None:
+def test_the_result_fits_the_batch(detector: Detector, pictures: list[Tensor]) -> None:
     faces = detector.detect(check(pictures))
     assert faces.images == len(pictures)
     assert faces.image_sizes.tolist() == [list(p.shape[:2]) for p in pictures]
@@ -86,20 +118,20 @@ def test_the_result_fits_the_batch(detector: HeadDetector, pictures: list[Tensor
     assert bool((faces.boxes[:, 2:] > faces.boxes[:, :2]).all())
 
 
-def test_a_batch_gives_what_its_pictures_give_one_by_one(detector: HeadDetector, pictures: list[Tensor]) -> None:
+def test_a_batch_gives_what_its_pictures_give_one_by_one(detector: Detector, pictures: list[Tensor]) -> None:
     alone = [detector.detect(check([picture])) for picture in pictures]
     assert_same(detector.detect(check(pictures)), Faces.concatenate(alone))
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 9])
-def test_the_size_of_a_batch_does_not_matter(detector: HeadDetector, pictures: list[Tensor], count: int) -> None:
+def test_the_size_of_a_batch_does_not_matter(detector: Detector, pictures: list[Tensor], count: int) -> None:
     picture = pictures[2]
     faces = detector.detect(check(picture.expand(count, -1, -1, -1)))
     one = detector.detect(check(picture[None]))
     assert_same(faces, Faces.concatenate([one] * count))
 
 
-def test_neighbours_do_not_matter(detector: HeadDetector, pictures: list[Tensor]) -> None:
+def test_neighbours_do_not_matter(detector: Detector, pictures: list[Tensor]) -> None:
     picture = pictures[2]
     expected = detector.detect(check([picture]))
     for neighbour in (torch.zeros_like(picture), torch.full_like(picture, 255), pictures[0], pictures[6]):
@@ -107,9 +139,41 @@ def test_neighbours_do_not_matter(detector: HeadDetector, pictures: list[Tensor]
         assert_same(detector.detect(check([picture, neighbour])).of_image(0), expected)
 
 
-def test_floats_and_bytes_give_the_same(detector: HeadDetector, pictures: list[Tensor]) -> None:
+def test_floats_and_bytes_give_the_same(detector: Detector, pictures: list[Tensor]) -> None:
     expected = detector.detect(check(pictures))
     assert_same(detector.detect(check([picture.float() / 255 for picture in pictures])), expected)
+
+
+def test_a_threshold_and_a_size_leave_the_others_as_they_are(detector: Detector, pictures: list[Tensor]) -> None:
+    batch = check(pictures)
+    everything = detector.detect(batch)
+    heads = as_heads(everything, detector.region).boxes if detector.region != "head" else everything.boxes
+    if not hasattr(detector, "threshold"):
+        pytest.skip("a detector without limits")
+    detector.threshold = float(everything.scores.median())
+    assert_same(detector.detect(batch), everything.filter(everything.scores >= detector.threshold))
+    detector.threshold, detector.minimum_size = 1.0, 1e6  # type: ignore[attr-defined]
+    none = detector.detect(batch)
+    assert (len(none), none.images, len(heads)) == (0, len(pictures), len(everything))
+
+
+def test_boxes_say_what_they_frame_and_become_heads(detector: Detector, pictures: list[Tensor]) -> None:
+    assert detector.region in KINDS
+    found = detector.detect(check(pictures))
+    heads = as_heads(found, detector.region)
+    assert torch.equal(heads.clipped().boxes, heads.boxes) and torch.equal(heads.scores, found.scores)
+    expected = found.boxes if detector.region == "head" else head_boxes(found.boxes, detector.region)
+    torch.testing.assert_close(heads.boxes, replace(found, boxes=expected).clipped().boxes)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_another_device_finds_the_same(detector: Detector, pictures: list[Tensor]) -> None:
+    expected = detector.detect(check(pictures))
+    if hasattr(detector, "net"):
+        detector.net.to("cuda")
+    else:
+        detector.device = torch.device("cuda")  # type: ignore[misc]
+    assert_same(detector.detect(check([picture.cuda() for picture in pictures])).cpu(), expected)
 
 
 # -- the head detector -----------------------------------------------------------------------------------------------
@@ -118,6 +182,13 @@ def test_floats_and_bytes_give_the_same(detector: HeadDetector, pictures: list[T
 def test_random_weights_find_something(random_detector: HeadDetector, pictures: list[Tensor]) -> None:
     """Else the tests above would compare nothing with nothing."""
     faces = random_detector.detect(check(pictures))
+    assert len(faces) >= 5 and len(set(faces.image_index.tolist())) >= 2
+
+
+def test_a_random_cascade_finds_something(
+    write_cascade: Callable[..., Path], pictures: list[Tensor], tmp_path: Path
+) -> None:
+    faces = load_detector(write_cascade(tmp_path / "random.xml", side=24, stages=10, seed=2)).detect(check(pictures))
     assert len(faces) >= 5 and len(set(faces.image_index.tolist())) >= 2
 
 
@@ -299,3 +370,63 @@ def test_whole_image_takes_each_picture_for_a_head() -> None:
     assert faces.boxes.tolist() == [[0, 0, 6, 4], [0, 0, 2, 9]]
     assert faces.scores.tolist() == [1, 1]
     assert faces.image_index.tolist() == [0, 1]
+
+
+# -- names and files -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("lbp", "lbp needs its file, as in lbp:FILE"),
+        ("lbp:absent.xml", "there is no file absent.xml"),
+        ("absent.xml", "neither a known name"),
+    ],
+)
+def test_a_name_without_its_file_is_explained(name: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_detector(name)
+
+
+def test_the_kind_of_a_file_can_be_said(write_cascade: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_cascade(tmp_path / "cascade.txt")
+    with pytest.raises(ValueError, match="not a whole safetensors file"):
+        load_detector(path)
+    assert isinstance(load_detector(f"lbp:{path}"), Cascade)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "3", "{}", '{"boxes": 3}', "[[1, 2, 3]]", '{"boxes": [], "kind": "nose"}', "[" * 9999]
+)
+def test_a_file_without_boxes_is_explained(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "boxes.json"
+    path.write_text(text)
+    with pytest.raises(ValueError, match="is no list of boxes"):
+        load_detector(path)
+
+
+def test_given_boxes_follow_the_pieces_of_a_long_batch() -> None:
+    boxes = [[], [(1, 2, 3, 4)], [(5, 6, 7, 8), (0, 0, 9, 9)], []]
+    faces = [GivenBoxes(boxes).detect(check(torch.zeros(2, 20, 20, 3), first=first)) for first in (0, 2)]
+    assert [own.boxes.tolist() for own in faces] == [[[1, 2, 4, 6]], [[5, 6, 12, 14], [0, 0, 9, 9]]]
+    assert [own.image_index.tolist() for own in faces] == [[1], [0, 0]]
+    with pytest.raises(ValueError, match="boxes are given for 4 pictures, the batch has 5 or more"):
+        GivenBoxes(boxes).detect(check(torch.zeros(2, 20, 20, 3), first=3))
+
+
+# -- animeface-2009 --------------------------------------------------------------------------------------------------
+
+
+def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "animeface", None)
+    with pytest.raises(ImportError, match=r"anigender\[animeface\]"):
+        load_detector("animeface-2009")
+
+
+def test_a_package_that_finds_nothing_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a Pillow too new for it, it finds nothing in any picture and says nothing."""
+    silent = types.ModuleType("animeface")
+    silent.detect = lambda image: []  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "animeface", silent)
+    with pytest.raises(RuntimeError, match="Pillow too new for it.*pillow<12"):
+        load_detector("animeface-2009")

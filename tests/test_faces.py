@@ -231,6 +231,18 @@ def test_of_image() -> None:
     assert torch.equal(faces.of_image(-1).boxes, second.boxes)
 
 
+@given(batches(), st.integers(0, 6))
+def test_of_images(faces: Faces, cut: int) -> None:
+    cut = min(cut, faces.images)
+    for first, last in ((0, cut), (cut, faces.images)):
+        part = faces.of_images(first, last)
+        assert part.images == last - first
+        if part.images:
+            alone = Faces.concatenate([faces.of_image(i) for i in range(first, last)])
+            for name in ("boxes", "scores", "image_index", "image_sizes", "probabilities"):
+                assert torch.equal(getattr(part, name), getattr(alone, name)), name
+
+
 def test_clipped() -> None:
     faces = Faces(**arrays()).clipped()
     assert faces.boxes.tolist() == [[0, 0, 10, 10], [20, 5, 60, 45], [5, 5, 9, 9]]

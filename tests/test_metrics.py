@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anigender.evaluate.metrics import calibration_error, fit_temperature, gender_figures
+from anigender.evaluate.metrics import calibration_error, fit_calibration, gender_figures
 
 
 def rows(*female: float) -> torch.Tensor:
@@ -89,12 +89,15 @@ def test_the_temperature_is_the_factor_by_which_logits_are_too_large(scale: floa
     count = 40_000
     labels = (torch.rand(count, generator=generator) < men).long()
     x = torch.randn(count, generator=generator) + 1 - 2 * labels
-    logits = torch.stack((x, -x), 1) * scale
-    assert fit_temperature(logits, labels) == pytest.approx(scale, rel=0.04)
+    for leaning in (0.0, 0.7, -2.0):
+        logits = torch.stack((x, -x + leaning), 1) * scale
+        temperature, bias = fit_calibration(logits, labels)
+        assert temperature == pytest.approx(scale, rel=0.04)
+        assert bias == pytest.approx(-leaning * scale, abs=0.06 * scale)
 
 
 @pytest.mark.parametrize("logits", [torch.tensor([[90.0, -90.0], [-90.0, 90.0]]), torch.zeros(2, 2)])
-def test_the_temperature_stays_within_reason(logits: torch.Tensor) -> None:
-    assert 0.05 <= fit_temperature(logits, torch.tensor([0, 1])) <= 20
-    assert 0.05 <= fit_temperature(logits, torch.tensor([1, 0])) <= 20
-    assert 0.05 <= fit_temperature(logits, torch.tensor([0, 0])) <= 20
+def test_the_calibration_stays_within_reason(logits: torch.Tensor) -> None:
+    for labels in ([0, 1], [1, 0], [0, 0]):
+        temperature, bias = fit_calibration(logits, torch.tensor(labels))
+        assert 0.05 <= temperature <= 20 and -20 <= bias <= 20

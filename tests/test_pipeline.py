@@ -12,7 +12,7 @@ from torch import Tensor
 import anigender
 from anigender.faces import Faces
 from anigender.images import Batch
-from anigender.pipeline import Pipeline
+from anigender.pipeline import CHUNK, CHUNK_ON_CPU, Pipeline
 
 
 class Bright:
@@ -38,13 +38,20 @@ class Bright:
 
 
 class Reddish:
-    """The mean of red is the probability of female."""
+    """The mean of red is the probability of female; fails above a number of crops."""
 
     device = torch.device("cpu")
     size = 8
     margin = 1.0
 
+    def __init__(self, most: int = 10_000, error: Any = torch.OutOfMemoryError) -> None:
+        self.most, self.error = most, error
+        self.batches: list[int] = []
+
     def classify(self, crops: Tensor) -> Tensor:
+        self.batches.append(len(crops))
+        if len(crops) > self.most:
+            raise self.error("no room") if isinstance(self.error, type) else self.error
         female = crops[:, 0].mean((1, 2))
         return torch.stack((female, 1 - female), 1)
 
@@ -168,6 +175,15 @@ def test_progress_is_reported_after_each_piece() -> None:
     assert len(told) == 3
 
 
+def test_pieces_fit_the_device_that_the_detector_is_on() -> None:
+    detector = Bright()
+    Pipeline(detector, Reddish())(shades(9))  # type: ignore[arg-type]
+    assert detector.batches == [CHUNK_ON_CPU, CHUNK_ON_CPU, 1]
+    detector.device = torch.device("meta")  # any other; its pictures may well be in host memory
+    Pipeline(detector, Reddish())(shades(CHUNK + 1))  # type: ignore[arg-type]
+    assert detector.batches[3:] == [CHUNK, 1]
+
+
 def test_what_progress_raises_ends_the_call() -> None:
     detector = Bright()
 
@@ -177,6 +193,62 @@ def test_what_progress_raises_ends_the_call() -> None:
     with pytest.raises(KeyboardInterrupt):
         Pipeline(detector, Reddish(), 2)(shades(7), stop)  # type: ignore[arg-type]
     assert detector.batches == [2]
+
+
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("step", ["detect", "classify"])
+def test_a_call_is_interrupted_between_its_steps(step: str) -> None:
+    detector, classifier, pressed = Bright(), Reddish(), []
+
+    def interrupt() -> None:
+        if pressed:
+            raise Stop
+
+    part = detector if step == "detect" else classifier
+    work = getattr(part, step)
+    setattr(part, step, lambda given: (pressed.append(step), work(given))[1])
+    with pytest.raises(Stop):
+        Pipeline(detector, classifier, 2, interrupt=interrupt)(shades(6))  # type: ignore[arg-type]
+    assert (detector.batches, classifier.batches) == ([2], [] if step == "detect" else [1])
+
+
+@pytest.mark.parametrize("part", ["detector", "classifier"])
+def test_a_call_is_interrupted_inside_a_net(real: Pipeline, noise: list[Tensor], part: str) -> None:
+    net = getattr(real, part).net
+    convolutions = [layer for layer in net.modules() if isinstance(layer, torch.nn.Conv2d)]
+    ran, pressed = [], []
+    for i, layer in enumerate(convolutions):
+        layer.register_forward_hook(lambda *_, i=i: ran.append(i))
+    convolutions[3].register_forward_hook(lambda *_: pressed.append(True))
+
+    def interrupt() -> None:
+        if pressed:
+            raise Stop
+
+    real.interrupt = interrupt
+    with pytest.raises(Stop):
+        real(noise)
+    assert max(ran) == 3, "layers ran after the button was pressed"
+    pressed.clear()
+    real.interrupt = None
+    assert len(real(noise)) > 0 and max(ran) == len(convolutions) - 1
+
+
+def test_the_nets_of_all_parts_are_known(real: Pipeline) -> None:
+    assert real.nets == [real.detector.net, real.classifier.net]  # type: ignore[attr-defined]
+    other = anigender.load(device="cpu").classifier
+    real.detector.verifier = other  # type: ignore[attr-defined]
+    assert real.nets == [real.detector.net, other.net, real.classifier.net]  # type: ignore[attr-defined]
+    assert Pipeline(Bright(), Reddish()).nets == []  # type: ignore[arg-type]
+
+
+def test_other_limits_keep_the_rest() -> None:
+    pipeline = Pipeline(Bright(), Reddish(), 3, interrupt=lambda: None)  # type: ignore[arg-type]
+    other = pipeline.adjusted(threshold=0.5)
+    assert (other.chunk, other.interrupt) == (3, pipeline.interrupt)
 
 
 # -- memory ----------------------------------------------------------------------------------------------------------
@@ -235,6 +307,55 @@ def test_boxes_that_something_else_found_are_classified() -> None:
     assert torch.equal(found.boxes, faces.boxes)
     assert found.probabilities is not None
     torch.testing.assert_close(found.probabilities[:, 0], torch.tensor([0, 0, 2 / 3]), atol=0.004, rtol=0)
+
+
+def boxes_for(count: int) -> Faces:
+    """Two boxes in every picture but the third, which has none."""
+    both = [[0.0, 0.0, 6.0, 6.0], [4.0, 4.0, 12.0, 12.0]]
+    return Faces.from_boxes([[] if i == 2 else both for i in range(count)], [(16, 12)] * count)
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 16])
+def test_boxes_of_others_are_classified_in_pieces(chunk: int) -> None:
+    classifier, told = Reddish(), []
+    pipeline = Pipeline(Bright(), classifier, chunk)  # type: ignore[arg-type]
+    found = pipeline.classify(shades(7), boxes_for(7), lambda done, total: told.append((done, total)))
+    assert len(classifier.batches) == len(told) == -(-7 // chunk) and told[-1] == (7, 7)
+    assert_same(found, Pipeline(Bright(), Reddish(), 7).classify(shades(7), boxes_for(7)))  # type: ignore[arg-type]
+    assert found.probabilities is not None
+    expected = torch.tensor([i / 7 for i in (0, 0, 1, 1, 3, 3, 4, 4, 5, 5, 6, 6)])
+    torch.testing.assert_close(found.probabilities[:, 0], expected, atol=0.004, rtol=0)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, ON_THE_CPU])
+def test_boxes_of_others_are_classified_with_little_memory(error: Any) -> None:
+    classifier = Reddish(4, error)
+    pipeline = Pipeline(Bright(), classifier, 8)  # type: ignore[arg-type]
+    assert_same(
+        pipeline.classify(shades(7), boxes_for(7)), Pipeline(Bright(), Reddish()).classify(shades(7), boxes_for(7))
+    )  # type: ignore[arg-type]
+    assert classifier.batches == [12, 6, 4, 2, 4, 2]
+    with pytest.raises(type(error) if isinstance(error, Exception) else error):
+        Pipeline(Bright(), Reddish(1, error), 8).classify(shades(7), boxes_for(7))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("images", [torch.zeros(0, 16, 12, 3), []])
+def test_boxes_of_no_pictures(embedded: Pipeline, images: Any) -> None:
+    faces = embedded.classify(images, Faces.empty([]))
+    assert (len(faces), faces.images, faces.gender) == (0, 0, [])
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        (torch.zeros(16, 12, 3), r"images\[None\]"),
+        (shades(3), "the faces belong to 7 images, 3 were given"),
+        (shades(7).index_fill(0, torch.tensor([5]), float("nan")), "image 5 holds NaN"),
+    ],
+)
+def test_pictures_that_boxes_cannot_be_in(images: Tensor, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Pipeline(Bright(), Reddish(), 2).classify(images, boxes_for(7))  # type: ignore[arg-type]
 
 
 def test_load_names(random_headnet_file: Path) -> None:

@@ -15,12 +15,15 @@ from PIL import Image
 from safetensors import safe_open
 
 from anigender.classify import read_classifier
+from anigender.classify.gendernet import GenderNet
 from anigender.detect import read_head_detector
 from anigender.detect.headnet import STRIDES, HeadNet, RawHeads
-from anigender.train import dataset, detector, gender
-from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE, augment, frame, plain
+from anigender.train import dataset, detector, gender, verifier
+from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE, augment, frame, mix, plain
 from anigender.train.checkpoints import load_checkpoint
 from anigender.train.composites import Composer, CutOut
+from anigender.train.patterns import patterns
+from anigender.weights import read_weights
 
 # -- composites ------------------------------------------------------------------------------------------------------
 
@@ -384,7 +387,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(detector, "SIZES", ((64, 4, 1.0),))
     monkeypatch.setattr(detector, "validate", lambda model, batches: {"average_precision": 0.5, "recall": 0.5})
     monkeypatch.setattr(gender, "EPOCH", 16)
-    monkeypatch.setattr(gender, "BATCH", 8)
+    monkeypatch.setattr(gender, "LABELLED", 8)
     yield
     torch.set_num_threads(threads)
 
@@ -463,6 +466,119 @@ def test_a_gender_training_goes_on_where_it_was_stopped(quick: None, tiny: Path,
     assert classifier.classify(torch.rand(2, 3, classifier.size, classifier.size)).shape == (2, 2)
     with safe_open(str(output), "pt") as stream:
         assert stream.metadata()["anigender.labels"] == "female,male"
+
+
+def test_a_verifier_joins_its_detector_in_one_file(
+    quick: None, tiny: Path, random_headnet_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(verifier, "tqdm", Silent)
+    monkeypatch.setattr(verifier, "BATCH", 8)
+    output = tmp_path / "both.safetensors"
+    options = verifier.Options(tiny, output, detector=str(random_headnet_file), steps=2)
+    verifier.train(options)
+    found = read_head_detector(output, "cpu", torch.float32)
+    assert found.verifier is not None
+    assert (found.verifier.size, found.verifier.margin) == (verifier.SIZE, verifier.MARGIN)
+    assert (found.threshold, found.proposal_threshold) == (verifier.THRESHOLD, verifier.PROPOSAL_THRESHOLD)
+    before, after = read_weights(random_headnet_file)[0], read_weights(output)[0]
+    assert all(torch.equal(after[name], value) for name, value in before.items())
+    # Trained again on its own file, the verifier is replaced and not kept twice.
+    again = verifier.Options(tiny, tmp_path / "again.safetensors", detector=str(output), steps=2, seed=1)
+    verifier.train(again)
+    assert read_weights(again.output)[0].keys() == after.keys()
+
+
+def test_patterns_are_opaque_and_differ() -> None:
+    found = patterns(40, np.random.default_rng(0))
+    assert found.shape == (40, 4, CACHE_SIZE, CACHE_SIZE) and found.dtype == torch.uint8
+    assert bool((found[:, 3] == 255).all())
+    assert len({picture.numpy().tobytes() for picture in found}) == 40
+    assert torch.equal(found, patterns(40, np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+def test_mixed_views_have_mixed_answers(share: float) -> None:
+    views = torch.arange(8.0)[:, None, None, None].expand(8, 3, 16, 16).clone() / 8
+    target = torch.nn.functional.one_hot(torch.arange(8) % 2, 2).float()
+    identity = torch.arange(8)
+    before, answers = views.clone(), target.clone()
+    mix(views, target, identity, np.random.default_rng(0), share)
+    mixed = identity < 0
+    assert int(mixed.sum()) == round(share * 8)
+    assert torch.equal(views[~mixed], before[~mixed]) and torch.equal(target[~mixed], answers[~mixed])
+    torch.testing.assert_close(target.sum(1), torch.ones(8))
+    assert float(views.min()) >= 0 and float(views.max()) <= 1
+
+
+@pytest.mark.parametrize(
+    ("projected", "identity", "expected"),
+    [
+        # Two pairs, each alike and at right angles to the other: log(1 + 2 exp(-1)) at temperature 1.
+        ([[1, 0], [1, 0], [0, 1], [0, 1]], [0, 0, 1, 1], 0.5514),
+        ([[1, 0], [0, 1], [0, 1], [1, 0]], [0, 0, 1, 1], 1.5514),  # each nearest to the wrong one
+        ([[1, 0], [1, 0], [0, 1], [5, 5]], [0, 0, 1, -1], 0.3133),  # no pair of its own, and a mixed one: log(1 + 1/e)
+        ([[1, 0], [0, 1]], [0, 1], 0.0),
+        ([[1, 0], [0, 1]], [-1, -1], 0.0),
+    ],
+)
+def test_the_contrast_of_characters(projected: list[list[float]], identity: list[int], expected: float) -> None:
+    found = gender.contrast(torch.tensor(projected, dtype=torch.float32), torch.tensor(identity), temperature=1.0)
+    assert float(found) == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_learning_rate_rises_again_with_the_size() -> None:
+    rates = [gender.learning_rate_at(epoch, 30, 48) for epoch in (0.5, 1, 15, 29.9, 30.5, 39, 48)]
+    assert rates == pytest.approx([0.65, 1.0, 0.66, 0.307, 0.7, 0.36, 0.007], abs=0.03)
+
+
+@pytest.mark.parametrize("male", [[0.5, 0.5], [0.9, 0.2, 0.1, 0.1], [0.05] * 20 + [0.6]])
+def test_guesses_favour_neither_gender(male: list[float]) -> None:
+    soft = torch.tensor([[1 - p, p] for p in male])
+    target, chance = gender.balanced(soft)
+    assert chance.sum() == pytest.approx(1)
+    drawn = (target.double() * torch.from_numpy(chance)[:, None]).sum(0)
+    assert drawn.tolist() == pytest.approx([0.5, 0.5])
+    assert bool((target >= 0).all())
+    # Surer guesses stay surer.
+    order = soft[:, 1].argsort(stable=True)
+    ratio = target[:, 1] / target[:, 0]
+    assert torch.equal(ratio[order], ratio[order].sort().values)
+
+
+def test_calibrating_changes_confidences_and_nothing_else(tiny: Path, tmp_path: Path) -> None:
+    pictures = dataset.read_pictures(tiny)
+    torch.save(
+        {
+            "pixels": cached(len(pictures)),
+            "labels": torch.tensor([dataset.GENDERS.index(p.gender) for p in pictures]),
+            "files": [p.file for p in pictures],
+        },
+        tmp_path / "crops.cache.pt",
+    )
+    source, output = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
+    gender.save_gender(GenderNet().eval(), 1.0, 0.5, source)
+    gender.calibrate(tiny, source, output)
+    (before, told), (after, tells) = read_weights(source), read_weights(output)
+    assert {name for name in before if not torch.equal(before[name], after[name])} <= {"fc.bias"}
+    assert {name for name in told if told[name] != tells[name]} <= {"anigender.temperature"}
+    first, second = before["fc.bias"].float(), after["fc.bias"].float()
+    assert float(first[0]) == float(second[0])
+
+
+def test_teachers_are_averaged(tmp_path: Path) -> None:
+    crops = cached(3)
+    answers = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        net = GenderNet().eval()
+        gender.save_gender(net, 1.0, 0.0, tmp_path / f"{seed}.safetensors")
+        options = gender.Options(tmp_path, tmp_path / "out", teachers=(tmp_path / f"{seed}.safetensors",))
+        answers.append(gender.teachings(options, crops))
+    both = gender.Options(tmp_path, tmp_path / "out", teachers=(tmp_path / "0.safetensors", tmp_path / "1.safetensors"))
+    found = gender.teachings(both, crops)
+    assert found is not None and answers[0] is not None and answers[1] is not None
+    torch.testing.assert_close(found, (answers[0] + answers[1]) / 2)
+    assert gender.teachings(gender.Options(tmp_path, tmp_path / "out"), crops) is None
 
 
 def test_resuming_without_a_checkpoint_says_so(quick: None, tiny: Path, tmp_path: Path) -> None:

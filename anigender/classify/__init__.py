@@ -1,60 +1,151 @@
 """Gender classifiers, and the registry that recognises an architecture by its checkpoint's own keys.
 
-A new architecture is a new file with ``matches(keys)`` and ``build(state)``, and one entry below.
+A new architecture is a new file with ``matches(keys)`` and ``build(state, settings)``, and one entry below.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..inference import ready
-from ..weights import ASSETS, read_weights
-from . import gendernet
+from ..checkpoints import read_checkpoint
+from ..inference import native_dtype, placed, ready
+from ..weights import ASSETS
+from . import gendernet, mobilenet, resnet, vgg
 from .classifier import Classifier
+from .framing import classifier_crops
+from .known import CLASSIFIERS, Known, known_file, known_settings
+from .onnx_net import OnnxNet
+from .preprocessing import PREFIX, REQUIRED, SETTINGS, normalised, sidecar_settings
 
-ARCHITECTURES: dict[str, tuple[Callable[[Mapping[str, Tensor]], bool], Callable[[Mapping[str, Tensor]], nn.Module]]] = {
+__all__ = [
+    "ARCHITECTURES",
+    "CLASSIFIERS",
+    "SETTINGS",
+    "Classifier",
+    "Known",
+    "classifier_crops",
+    "load_classifier",
+    "read_classifier",
+    "recognise",
+]
+
+Matches = Callable[[Mapping[str, Tensor]], bool]
+Build = Callable[..., nn.Module]
+ARCHITECTURES: dict[str, tuple[Matches, Build]] = {
     "gendernet": (gendernet.matches, gendernet.build),
+    "resnet": (resnet.matches, resnet.build),
+    "vgg": (vgg.matches, vgg.build),
+    "mobilenet_v2": (mobilenet.matches_v2, mobilenet.build_v2),
+    "mobilenet_v3": (mobilenet.matches_v3, mobilenet.build_v3),
 }
-CLASSIFIERS = {"gender": "the embedded gender classifier"}
 
 
-def read_classifier(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Classifier:
-    """A classifier from its safetensors file; the architecture is read off keys and shapes.
+def recognise(tensors: Mapping[str, Tensor]) -> str:
+    """The architecture of a state dict, by its keys and shapes.
 
     Raises:
-        ValueError: no known architecture has these keys, or the preprocessing is not in the metadata.
+        ValueError: none of :data:`ARCHITECTURES`; the message shows the keys seen.
     """
-    tensors, metadata = read_weights(path)
-    build = next((build for matches, build in ARCHITECTURES.values() if matches(tensors)), None)
-    if build is None:
-        seen = ", ".join(sorted(tensors)[:8])
-        raise ValueError(f"{path} is of no known architecture ({', '.join(ARCHITECTURES)}); keys seen: {seen} …")
-    lacking = [name for name in ("input_size", "margin", "mean", "std") if f"anigender.{name}" not in metadata]
+    for name, (matches, _) in ARCHITECTURES.items():
+        if matches(tensors):
+            return name
+    seen = ", ".join(sorted(tensors)[:8])
+    raise ValueError(f"is of no known architecture ({', '.join(ARCHITECTURES)}); keys seen: {seen} …")
+
+
+def read_classifier(
+    path: Path,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Classifier:
+    """A classifier from its file: safetensors, ``.pth`` and the like, or ONNX.
+
+    The architecture is read off keys and shapes. The net answers for a few made-up pictures before it is handed out.
+
+    Args:
+        path: the file.
+        device: where it computes.
+        dtype: its precision; chosen by :func:`anigender.inference.native_dtype` where None. ONNX models have theirs.
+        settings: see :data:`~.preprocessing.SETTINGS`; they win over what the file and a JSON file beside it say.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ImportError: an ONNX file without onnxruntime.
+        ValueError: no known architecture has these keys, the preprocessing is declared nowhere or makes no sense, or
+            the net does not answer as a classifier of two genders does.
+    """
+    given = normalised(settings or {}, "settings")
+    described = known_settings(path)
+    if path.suffix.lower() == ".onnx":
+        model = OnnxNet(path, device)
+        return _checked(path, model, described | model.metadata | sidecar_settings(path) | given)
+    tensors, metadata = read_checkpoint(path)
+    declared = described | metadata | sidecar_settings(path) | given
+    try:
+        name = recognise(tensors)
+    except ValueError as error:
+        raise ValueError(f"{path} {error}") from None
+    plain = {key.removeprefix(PREFIX): value for key, value in declared.items()}
+    try:
+        net = ARCHITECTURES[name][1](tensors, plain)
+    except ValueError as error:
+        raise ValueError(f"{path} looks like {name}, but {error}") from error
+    # Checked in float32 on the device itself: elsewhere, other precisions may only be emulated.
+    classifier = _checked(path, ready(net, device, torch.float32), declared)
+    classifier.net = placed(classifier.net, device, dtype or native_dtype(device))
+    return classifier
+
+
+def _checked(path: Path, net: nn.Module, metadata: Mapping[str, str]) -> Classifier:
+    lacking = [name for name in REQUIRED if PREFIX + name not in metadata]
     if lacking:
-        raise ValueError(f"{path} does not say its preprocessing: metadata anigender.{lacking[0]} is missing")
-    return Classifier(ready(build(tensors), device, dtype), metadata)
+        raise ValueError(
+            f"{path} does not say its preprocessing: metadata {PREFIX}{lacking[0]} is missing. Write {path.name}.json "
+            f"beside it with {', '.join(lacking)} (and what else differs from the defaults), or give them as settings"
+        )
+    try:
+        classifier = Classifier(net, metadata)
+        classifier.self_check()
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    return classifier
 
 
 def load_classifier(
-    name: str | Path = "auto", device: torch.device | str = "cpu", dtype: torch.dtype | None = None
+    name: str | Path = "auto",
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> Classifier:
-    """A classifier by name or by its weights file.
+    """A classifier by name or by its file.
 
     Args:
-        name: ``auto`` (the embedded one), a name of :data:`CLASSIFIERS`, or a path.
+        name: ``auto`` (the embedded one), a name of :data:`CLASSIFIERS`, a path, or ``folder/name`` for a published
+            classifier whose file lies in that folder under any of its names.
         device: where it computes.
         dtype: its precision; chosen by :func:`anigender.inference.native_dtype` where None.
+        settings: see :func:`read_classifier`.
 
     Raises:
+        ImportError: an ONNX file without onnxruntime.
         ValueError: neither a known name nor a file, or a file of something else.
     """
     if str(name) in ("auto", "gender"):
-        return read_classifier(ASSETS / "gender.safetensors", device, dtype)
-    if Path(name).is_file():
-        return read_classifier(Path(name), device, dtype)
+        return read_classifier(ASSETS / "gender.safetensors", device, dtype, settings)
+    path = Path(name)
+    file = path if path.is_file() else known_file(path)
+    if file is not None:
+        return read_classifier(file, device, dtype, settings)
+    if str(name) in CLASSIFIERS:
+        raise ValueError(
+            f"classifier {name!r} is not embedded: download it from {CLASSIFIERS[str(name)].source} and give the path "
+            "of its file"
+        )
     names = ", ".join(["auto", *CLASSIFIERS])
     raise ValueError(f"classifier {str(name)!r} is neither a known name ({names}) nor a file")

@@ -7,35 +7,46 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from .preprocessing import preprocessing
+
 CHUNK = 256  # crops in one forward: bounds memory, and larger batches are no faster
+CHUNK_PIXELS = CHUNK * 96 * 96  # the same bound for nets with larger inputs
+SMALLEST_PROBABILITY = 1e-7  # so that a sure answer has a logarithm
 
 
 class Classifier:
     """Gender probabilities of head crops.
 
     Args:
-        net: takes ``[B, 3, S, S]`` and gives two logits.
+        net: takes ``[B, 3, S, S]`` and gives two logits or probabilities, or one (of the second label).
         metadata: preprocessing and calibration as in the weights file's metadata.
         flip: average the answers for a crop and its mirror image: twice the time for a little more accuracy.
 
     Attributes:
         size: input side in pixels.
         margin: how many box sides a crop shows.
+        framing, resample: how crops are made (:func:`~.framing.classifier_crops`).
+        probabilities: the net gives probabilities rather than logits.
+
+    Raises:
+        ValueError: the metadata make no sense; see :func:`~.preprocessing.preprocessing`.
     """
 
     def __init__(self, net: nn.Module, metadata: Mapping[str, str], flip: bool = False) -> None:
-        labels = metadata.get("anigender.labels", "female,male").split(",")
-        if sorted(labels) != ["female", "male"]:
-            raise ValueError(f"the classifier's labels are {labels}, expected female and male")
+        settings = preprocessing(metadata)
         self.net = net
         self.flip = flip
-        self.size = int(metadata["anigender.input_size"])
-        self.margin = float(metadata["anigender.margin"])
-        self.temperature = float(metadata.get("anigender.temperature", "1"))
-        self._columns = [labels.index("female"), labels.index("male")]
-        self._bgr = metadata.get("anigender.channel_order", "RGB") == "BGR"
-        self._mean = [float(v) for v in metadata["anigender.mean"].split(",")]
-        self._std = [float(v) for v in metadata["anigender.std"].split(",")]
+        self.size = settings.size
+        self.margin = settings.margin
+        self.temperature = settings.temperature
+        self.framing = settings.framing
+        self.resample = settings.resample
+        self.output = settings.output
+        self.probabilities = settings.output == "probabilities"
+        self._columns = list(settings.columns)
+        self._bgr = settings.bgr
+        self._mean = settings.mean
+        self._std = settings.std
 
     @property
     def device(self) -> torch.device:
@@ -47,12 +58,32 @@ class Classifier:
         """The precision the net computes in."""
         return next(self.net.parameters()).dtype
 
+    def outputs(self, crops: Tensor) -> Tensor:
+        """What the net itself says of crops on any device: ``[N, C]`` float32, one piece."""
+        device = self.device
+        mean = torch.tensor(self._mean, device=device)[:, None, None]
+        std = torch.tensor(self._std, device=device)[:, None, None]
+        x = crops.to(device)
+        x = x.flip(1) if self._bgr else x
+        x = ((x - mean) / std).to(self.dtype).contiguous(memory_format=torch.channels_last)
+        return self.net(x).float()
+
+    def _logits(self, crops: Tensor) -> Tensor:
+        """``[N, 2]``, columns female and male."""
+        found = self.outputs(crops)
+        if self.probabilities:
+            found = torch.cat((1 - found, found), 1) if found.shape[1] == 1 else found
+            found = found.clamp(min=SMALLEST_PROBABILITY).log()
+        elif found.shape[1] == 1:
+            found = torch.cat((torch.zeros_like(found), found), 1)
+        return found[:, self._columns]
+
     @torch.inference_mode()
     def classify(self, crops: Tensor) -> Tensor:
         """Calibrated probabilities.
 
         Args:
-            crops: ``[N, 3, S, S]`` in 0-1, RGB, as :func:`anigender.images.head_crops` gives them.
+            crops: ``[N, 3, S, S]`` in 0-1, RGB, as :func:`~.framing.classifier_crops` gives them.
 
         Returns:
             ``[N, 2]`` float32 on the classifier's device, columns female and male, rows summing to 1.
@@ -62,18 +93,39 @@ class Classifier:
         """
         if crops.ndim != 4 or tuple(crops.shape[1:]) != (3, self.size, self.size):
             raise ValueError(f"crops have shape {list(crops.shape)}, expected [N, 3, {self.size}, {self.size}]")
-        device = self.device
         if not len(crops):
-            return torch.zeros(0, 2, device=device)
-        mean = torch.tensor(self._mean, device=device)[:, None, None]
-        std = torch.tensor(self._std, device=device)[:, None, None]
+            return torch.zeros(0, 2, device=self.device)
         answers = []
-        for part in crops.split(CHUNK):
-            x = part.to(device)
-            x = x.flip(1) if self._bgr else x
-            x = ((x - mean) / std).to(self.dtype).contiguous(memory_format=torch.channels_last)
-            logits = self.net(x).float()
+        for part in crops.split(max(1, min(CHUNK, CHUNK_PIXELS // self.size**2))):
+            logits = self._logits(part)
             if self.flip:
-                logits = (logits + self.net(x.flip(-1)).float()) / 2
-            answers.append(logits[:, self._columns])
+                logits = (logits + self._logits(part.flip(-1))) / 2
+            answers.append(logits)
         return (torch.cat(answers) / self.temperature).softmax(1)
+
+    @torch.inference_mode()
+    def self_check(self) -> None:
+        """Let the net answer for a few made-up heads, and learn whether it gives probabilities or logits.
+
+        Raises:
+            ValueError: it does not run at its input size, gives anything but one or two values per head, gives NaN or
+                infinity, or says the same of everything; the message says which.
+        """
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.rand(2, 3, self.size, self.size, generator=generator)
+        slope = torch.linspace(0, 1, self.size).expand(3, self.size, self.size)
+        probes = torch.stack((torch.zeros_like(noise[0]), noise[0], slope, (slope.transpose(1, 2) + noise[1]) / 2))
+        try:
+            found = self.outputs(probes).cpu()
+        except RuntimeError as error:
+            raise ValueError(f"it does not run on pictures of {self.size}x{self.size}: {error}") from error
+        if found.ndim != 2 or found.shape[1] not in (1, 2):
+            hint = "; is it trained for something else?" if found.ndim == 2 else ""
+            raise ValueError(f"it gives {list(found.shape[1:])} values per head, expected 2 (female, male){hint}")
+        if not bool(found.isfinite().all()):
+            raise ValueError("it gives NaN or infinity: its weights are broken, or its mean and std are")
+        if float((found - found[:1]).abs().max()) <= 1e-7 * float(found.abs().max()):
+            raise ValueError("it says the same of every picture: its weights are broken or were never trained")
+        if self.output == "auto" and found.shape[1] == 2:
+            sums = found.sum(1)
+            self.probabilities = bool((found >= 0).all()) and bool((sums - 1).abs().max() < 1e-3)

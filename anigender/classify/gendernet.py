@@ -52,8 +52,8 @@ def matches(keys: Mapping[str, Tensor]) -> bool:
     return {"stem.0.weight", "stages.0.0.first.0.weight", "fc.weight"} <= keys.keys()
 
 
-def build(state: Mapping[str, Tensor]) -> GenderNet:
-    """A net of the state dict's own widths and depths, with its weights."""
+def build(state: Mapping[str, Tensor], settings: Mapping[str, str] | None = None) -> GenderNet:
+    """A net of the state dict's own widths and depths, with its weights; there is nothing to set."""
     widths, depths = [state["stem.0.weight"].shape[0]], []
     for i in range(4):
         blocks = {int(name.split(".")[2]) for name in state if name.startswith(f"stages.{i}.")}

@@ -12,8 +12,10 @@ COMMANDS = {
     "filter": "filter",
     "crop": "crop",
     "show": "show",
+    "quality": "quality",
     "evaluate": "evaluate",
     "train": "train",
+    "models": "models",
 }
 
 

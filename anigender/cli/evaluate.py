@@ -10,6 +10,7 @@ import click
 
 from ..files import atomic_write_text
 from ..pipeline import load
+from .inputs import DETECTOR_HELP
 
 
 def detector_table(figures: dict[str, Any]) -> list[str]:
@@ -56,7 +57,7 @@ def gender_table(figures: dict[str, Any]) -> list[str]:
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder."
 )
-@click.option("--detector", default="auto", show_default=True, help="auto, or a weights file.")
+@click.option("--detector", default="auto", show_default=True, help=DETECTOR_HELP)
 @click.option("--classifier", default="auto", show_default=True, help="auto, or a weights file.")
 @click.option("--device", default=None, help="cpu, cuda …")
 @click.option("--folder", "folders", multiple=True, help="Gender on all pictures of this folder instead of val.")
@@ -74,9 +75,9 @@ def command(
 
     \b
     anigender evaluate --data DIR
+    anigender evaluate detector --data DIR --detector animeface-2009
     anigender evaluate gender --data DIR --classifier mine.safetensors --output figures.json
     """
-    from ..detect import HeadDetector
     from ..evaluate.detector import evaluate_detector
     from ..evaluate.gender import evaluate_gender
 
@@ -86,12 +87,10 @@ def command(
     try:
         pipeline = load(detector, classifier, device)
         if what in ("all", "detector"):
-            if not isinstance(pipeline.detector, HeadDetector):
-                raise ValueError(f"detector {detector!r} is not a head detector: only those are measured here")
             figures["detector"] = evaluate_detector(data, pipeline.detector)
         if what in ("all", "gender"):
             figures["gender"] = evaluate_gender(data, pipeline, folders)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, ImportError, RuntimeError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
     if "detector" in figures:
         click.echo("\n".join(detector_table(figures["detector"])) + "\n")

@@ -10,8 +10,10 @@ from pathlib import Path
 import click
 
 from ..files import atomic_file
-from ..routing import NAMES, PRESETS, RuleError, compile_rule, select
+from ..routing import select
+from ..rules import NAMES, PRESETS, RuleError, compile_rule
 from .inputs import Inputs, picture_options, printable
+from .scoring import make_scorer, scorer_options, with_scores
 
 ACTIONS = ("copy", "move", "link", "list")
 
@@ -58,27 +60,44 @@ def place(source: Path, target: Path, action: str) -> None:
 @click.option("--to", "kept", type=click.Path(path_type=Path, file_okay=False), help="Folder for what fits.")
 @click.option("--rejected", type=click.Path(path_type=Path, file_okay=False), help="Folder for what does not fit.")
 @click.option("--action", type=click.Choice(ACTIONS), default="copy", show_default=True, help="What to do with a file.")
-def command(inputs: Inputs, rule: str, kept: Path | None, rejected: Path | None, action: str) -> None:
+@scorer_options(required=False)
+def command(
+    inputs: Inputs,
+    rule: str,
+    kept: Path | None,
+    rejected: Path | None,
+    action: str,
+    heads: tuple[str, ...],
+    encoder: str,
+    combine: str,
+    tiling: bool | None,
+) -> None:
     """Copy, move, link or list the pictures that fit a rule. Folders below PATH are kept below DIR.
 
     \b
     anigender filter pictures/ --rule "female >= 1 and male == 0" --to women/
     anigender filter pictures/ --rule solo-male --to men/ --rejected rest/ --action link
     anigender filter pictures/ --rule "largest > 30% and confidence >= 0.9" --action list
+    anigender filter in/ --head chromatic-aberration --rule "chromatic_aberration < 0.5" --to clean/
     """
+    scorer = None
+    if heads:
+        device = str(inputs.pipeline.classifier.device)
+        scorer = make_scorer(heads, encoder, combine, tiling, device)
     try:
-        compiled = compile_rule(rule)
+        compiled = compile_rule(rule, scorer.names if scorer is not None else ())
     except RuleError as error:
         raise click.UsageError(str(error)) from error
     if action != "list" and kept is None and rejected is None:
         raise click.UsageError("--to DIR (or --rejected DIR) is needed, unless --action is list")
     counts = {True: 0, False: 0}
     own = tuple(folder for folder in (kept, rejected) if folder is not None and action != "list")
-    for result in inputs.results(without=own):
+    results = inputs.results(keep_pixels=scorer is not None, without=own)
+    for result, known in with_scores(results, scorer, inputs.batch):
         if result.faces is None:
             continue
         try:
-            fits = select(result.faces, compiled)[0]
+            fits = select(result.faces, compiled, [known])[0]
         except RuleError as error:
             inputs.fail(result.path, str(error))
             continue

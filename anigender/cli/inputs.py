@@ -11,8 +11,11 @@ from typing import Any
 import click
 from tqdm import tqdm
 
+from ..detect import DETECTORS, FILES
 from ..folders import Result, find_images, process
 from ..pipeline import Pipeline, load
+
+DETECTOR_HELP = f"auto, {', '.join(DETECTORS)}, or a file ({' '.join(ending for ending, _, _ in FILES.values())})."
 
 
 def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -22,8 +25,17 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--recursive", "-r", is_flag=True, help="Look into subfolders too.")
     @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 1024), help="Pictures at once.")
     @click.option("--device", default=None, help="cpu, cuda, cuda:1 …; CUDA where there is one, else the CPU.")
-    @click.option("--detector", default="auto", show_default=True, help="auto, whole-image, or a weights file.")
-    @click.option("--classifier", default="auto", show_default=True, help="auto, or a weights file.")
+    @click.option("--detector", default="auto", show_default=True, help=DETECTOR_HELP)
+    @click.option(
+        "--classifier", default="auto", show_default=True, help="auto, or a file: safetensors, .pth …, or .onnx."
+    )
+    @click.option(
+        "--classifier-setting",
+        multiple=True,
+        metavar="NAME=VALUE",
+        callback=settings,
+        help="Preprocessing of the classifier, such as channel_order=BGR; may be repeated (docs/models.md).",
+    )
     @click.option(
         "--min-detection",
         default=None,
@@ -41,13 +53,14 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
         device: str | None,
         detector: str,
         classifier: str,
+        classifier_setting: dict[str, str],
         min_detection: float | None,
         min_size: float,
         **rest: Any,
     ) -> None:
         try:
-            pipeline = load(detector, classifier, device)
-        except (ValueError, RuntimeError, OSError) as error:
+            pipeline = load(detector, classifier, device, settings=classifier_setting)
+        except (ValueError, RuntimeError, OSError, ImportError) as error:
             raise click.UsageError(str(error)) from error
         if min_detection is not None and hasattr(pipeline.detector, "threshold"):
             pipeline.detector.threshold = min_detection
@@ -56,6 +69,13 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
         command(inputs=Inputs(paths, recursive, batch, pipeline), **rest)
 
     return wrapped
+
+
+def settings(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
+    """``NAME=VALUE`` options as a dictionary."""
+    if wrong := [value for value in values if "=" not in value]:
+        raise click.BadParameter(f"{wrong[0]!r} is not NAME=VALUE")
+    return {name.strip(): text.strip() for name, _, text in (value.partition("=") for value in values)}
 
 
 class Inputs:

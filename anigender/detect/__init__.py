@@ -1,23 +1,31 @@
 """Detectors, and the registry that finds the right one for a name or a file.
 
-A new detector is a new file with a class that has ``device`` and ``detect(batch) -> Faces``, and one entry below.
+A new detector is a new file with a class that has ``device``, ``region`` and ``detect(batch) -> Faces``, and one entry
+in :data:`DETECTORS` (those with a name) or :data:`FILES` (those that are read from a file).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Protocol
 
 import torch
+from torch import Tensor
 
 from ..faces import Faces
 from ..images import Batch
 from ..inference import ready
 from ..weights import ASSETS, read_weights
+from .cascade import Cascade
+from .cascade_file import read_cascade
+from .given_boxes import GivenBoxes as GivenBoxes
+from .given_boxes import read_given_boxes
 from .head_detector import HeadDetector
 from .headnet import HeadNet
+from .verifier import PREFIX, Verifier, VerifierNet
 from .whole_image import WholeImage
+from .yolo import read_yolo
 
 
 class Detector(Protocol):
@@ -26,6 +34,11 @@ class Detector(Protocol):
     @property
     def device(self) -> torch.device:
         """Where the faces will be."""
+        ...
+
+    @property
+    def region(self) -> str:
+        """What its boxes frame, one of :data:`anigender.bounding_boxes.KINDS`."""
         ...
 
     def detect(self, batch: Batch) -> Faces:
@@ -53,35 +66,90 @@ def read_head_detector(
     if missing:
         raise ValueError(f"{path} lacks {len(missing)} weights of the head detector, {missing[0]} first")
     net.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=False)
-    return HeadDetector(ready(net, device, dtype), metadata)
+    return HeadDetector(ready(net, device, dtype), metadata, _read_verifier(tensors, metadata, device, dtype))
 
 
-DETECTORS: dict[str, tuple[str, Callable[..., Detector]]] = {
+def _read_verifier(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], device: torch.device | str, dtype: torch.dtype | None
+) -> Verifier | None:
+    own = {name.removeprefix(PREFIX): value.float() for name, value in tensors.items() if name.startswith(PREFIX)}
+    if not own:
+        return None
+    net = VerifierNet()
+    net.load_state_dict(own, strict=False)
+    return Verifier(ready(net, device, dtype), metadata)
+
+
+def read_cascade_detector(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Cascade:
+    """An OpenCV cascade as a detector of faces; it computes in whole numbers, so ``dtype`` changes nothing.
+
+    Raises:
+        ValueError: the file holds something else.
+    """
+    file = read_cascade(path)
+    try:
+        return Cascade(file, device)
+    except ValueError as error:
+        raise ValueError(f"{path} is not a cascade that can be used: {error}") from error
+
+
+def _animeface2009(device: torch.device | str) -> Detector:
+    from .animeface2009 import AnimeFace2009  # here, because it needs Pillow, which importing this package must not
+
+    return AnimeFace2009(device)
+
+
+Loader = Callable[..., Detector]
+
+DETECTORS: dict[str, tuple[str, Loader]] = {
     "head": (
         "the embedded head detector",
         lambda device, dtype: read_head_detector(ASSETS / "head.safetensors", device, dtype),
     ),
     "whole-image": ("every picture is one head", lambda device, dtype: WholeImage(device)),
+    "animeface-2009": (
+        "nagadomi's detector of 2009, with the extra anigender[animeface]",
+        lambda device, dtype: _animeface2009(device),
+    ),
+}
+# Kinds of files: their ending, what they are, and how they are read.
+FILES: dict[str, tuple[str, str, Loader]] = {
+    "weights": (".safetensors", "a head detector of `anigender train detector`", read_head_detector),
+    "lbp": (".xml", "an OpenCV cascade", read_cascade_detector),
+    "yolo": (".onnx", "a YOLOv8-style face or head detector, with the extra anigender[onnx]", read_yolo),
+    "given-boxes": (".json", "boxes that are the same in every picture", read_given_boxes),
 }
 
 
 def load_detector(
     name: str | Path = "auto", device: torch.device | str = "cpu", dtype: torch.dtype | None = None
 ) -> Detector:
-    """A detector by name or by its weights file.
+    """A detector by name or by its file.
 
     Args:
-        name: ``auto`` (the embedded one), a name of :data:`DETECTORS`, or a path.
+        name: ``auto`` (the embedded one), a name of :data:`DETECTORS`, or a path. What a file is, its ending says
+            (:data:`FILES`; any other ending is weights), or a word before it: ``lbp:file``.
         device: where it computes.
         dtype: its precision; chosen by :func:`anigender.inference.native_dtype` where None.
 
     Raises:
         ValueError: neither a known name nor a file, or a file of something else.
+        ImportError: it needs a package that is not installed; the message names the extra.
+        RuntimeError: that package does not work.
     """
     known = "head" if str(name) == "auto" else str(name)
     if known in DETECTORS:
         return DETECTORS[known][1](device, dtype)
-    if Path(name).is_file():
-        return read_head_detector(Path(name), device, dtype)
+    kind, colon, rest = known.partition(":")
+    if colon and kind in FILES:
+        if not Path(rest).is_file():
+            raise ValueError(f"detector {known!r}: there is no file {rest}")
+        return FILES[kind][2](Path(rest), device, dtype)
+    path = Path(name)
+    if path.is_file():
+        kind = next((kind for kind, (ending, _, _) in FILES.items() if path.suffix.lower() == ending), "weights")
+        return FILES[kind][2](path, device, dtype)
     names = ", ".join(["auto", *DETECTORS])
-    raise ValueError(f"detector {str(name)!r} is neither a known name ({names}) nor a file")
+    endings = ", ".join(f"{ending} ({what})" for ending, what, _ in FILES.values())
+    needs = f"; {known} needs its file, as in {known}:FILE" if known in FILES else ""
+    raise ValueError(f"detector {known!r} is neither a known name ({names}) nor a file: {endings}{needs}")

@@ -14,6 +14,7 @@ from ..boxes import suppress
 from ..faces import Faces
 from ..images import Batch, finite_error, resize, unit_range
 from .headnet import STRIDES, HeadNet
+from .verifier import Verifier
 
 CANDIDATES = (256, 64)  # boxes per picture that go into suppression, from the full and from the shrunk picture
 SHRINK = 4  # the second look is at a quarter of the size
@@ -23,6 +24,8 @@ SMALLEST_IN_SHRUNK = 22.0
 USUAL_SIZE = (0.5, 2.0)  # of a head, over the side of the surest head in the picture
 UNUSUAL_DISCOUNT = 0.2  # taken off the score of any other
 LONGEST = 4096  # pixels of the longer side, whatever the area allows: bounds the padding of very thin pictures
+CONCENTRIC = 0.25  # of the larger side: two boxes whose centres are nearer are one head
+PROPOSALS = 96  # of a picture that get a second opinion, by score
 NO_BOX = -1.0  # the score of an unused place: below any threshold, 0 among them
 STEP = STRIDES[-1]  # canvas sides are multiples of the coarsest stride
 
@@ -74,20 +77,27 @@ class HeadDetector:
     Args:
         net: a trained net.
         metadata: what the weights file says of its preprocessing.
+        verifier: gives a second opinion on what scores ``proposal_threshold`` of the metadata; left out, the net's
+            own scores count.
         threshold: lowest score reported; the file's own where None.
         area: pixels at which pictures are searched; more finds smaller heads and takes longer.
         minimum_size: shortest side of a reported box, in pixels of the original picture.
     """
 
+    region = "head"
+
     def __init__(
         self,
         net: HeadNet,
         metadata: Mapping[str, str],
+        verifier: Verifier | None = None,
         threshold: float | None = None,
         area: int | None = None,
         minimum_size: float = 0.0,
     ) -> None:
         self.net = net.eval()
+        self.verifier = verifier
+        self.proposal_threshold = float(metadata.get("anigender.proposal_threshold", "0"))
         self.threshold = float(metadata["anigender.threshold"]) if threshold is None else threshold
         self.iou_threshold = float(metadata["anigender.iou_threshold"])
         self.area = int(metadata["anigender.area"]) if area is None else area
@@ -109,8 +119,9 @@ class HeadDetector:
     def detect(self, batch: Batch) -> Faces:
         """The heads of every picture, by falling score inside each, on the net's device.
 
-        A score is the net's, less 0.2 for a head of another size than the surest one's (:func:`_discounted`).
-        The host waits for the device once, to learn how many there are.
+        A score is the net's, less 0.2 for a head of another size than the surest one's (:func:`_discounted`), joined
+        with the verifier's. The host waits for the device once, to learn how many proposals there are, and once more
+        where the verifier has a say, to learn how many are left.
 
         Raises:
             ValueError: a picture holds NaN or infinity.
@@ -137,19 +148,34 @@ class HeadDetector:
         self._look(shrunk, batch.sizes, slice(CANDIDATES[0], total), (SMALLEST_IN_SHRUNK, 1e9), boxes, scores, finite)
 
         scores, boxes = _by_score(_discounted(scores, boxes), boxes)
-        keep = suppress(boxes, scores >= self.threshold, self.iou_threshold)
+        lowest = self.threshold if self.verifier is None else self.proposal_threshold
+        keep = suppress(boxes, scores >= lowest, self.iou_threshold)
+        if self.verifier is not None:
+            keep &= keep.cumsum(1) <= PROPOSALS
         keep &= (boxes[..., 2:] - boxes[..., :2]).amin(-1) >= max(self.minimum_size, 1.0)
         # The one wait: the finite flags ride along as one more column.
         flags = torch.cat((keep, finite[:, None]), 1).cpu()
         if not bool(flags[:, -1].all()):
             raise finite_error(int((~flags[:, -1]).nonzero()[0]) + batch.first)
         image, candidate = (axis.to(device) for axis in flags[:, :-1].nonzero(as_tuple=True))
-        return Faces(
+        found = Faces(
             boxes[image, candidate],
             scores[image, candidate],
             image,
             torch.tensor(batch.sizes, dtype=torch.int64, device=device),
         )
+        return found if self.verifier is None else self._verified(batch, found, self.verifier)
+
+    def _verified(self, batch: Batch, proposals: Faces, verifier: Verifier) -> Faces:
+        """What is still above the threshold with the verifier's opinion, each head once, by falling score again."""
+        scores = verifier.scores(batch, proposals)
+        order = scores.argsort(descending=True, stable=True)
+        order = order[proposals.image_index[order].argsort(stable=True)]
+        boxes, scores, image = proposals.boxes[order], scores[order], proposals.image_index[order]
+        # Pictures side by side, far apart: no box then meets one of another picture.
+        aside = image[:, None] * (2.0 * max((max(size) for size in batch.sizes), default=0))
+        keep = suppress((boxes + aside)[None], (scores >= self.threshold)[None], self.iou_threshold, 16, CONCENTRIC)[0]
+        return Faces(boxes[keep], scores[keep], image[keep], proposals.image_sizes)
 
     def _look(
         self,

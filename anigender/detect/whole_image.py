@@ -11,6 +11,8 @@ from ..images import Batch
 class WholeImage:
     """Takes every picture for one head, with score 1."""
 
+    region = "head"
+
     def __init__(self, device: torch.device | str = "cpu") -> None:
         self.device = torch.device(device)
 

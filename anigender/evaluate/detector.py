@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 
 from ..boxes import clip, head_from_face, pairwise_iou
-from ..detect.head_detector import HeadDetector
+from ..detect import Detector
 from ..faces import Faces
 from ..train import dataset
 from ..train.relabel import detections
@@ -49,12 +50,13 @@ def _size(path: Path) -> tuple[int, int]:
         return image.height, image.width
 
 
-def evaluate_detector(data: Path, detector: HeadDetector) -> dict[str, Any]:
+def evaluate_detector(data: Path, detector: Detector) -> dict[str, Any]:
     """All detector figures at its own threshold, and the ones that pull against each other at other thresholds.
 
     Args:
         data: the data directory.
-        detector: what is measured.
+        detector: what is measured, any of the registry's; its boxes are turned into heads first. One without a
+            ``threshold`` of its own is measured at 0.
 
     Returns:
         ``illustrations``: recall on all, on those kept out of training, and the LBP cascade's on all;
@@ -62,17 +64,16 @@ def evaluate_detector(data: Path, detector: HeadDetector) -> dict[str, Any]:
         ``false_heads_per_negative``: on the negatives kept out of training, and on all;
         ``by_threshold``: recall kept out, share found and false heads kept out.
     """
-    chosen = detector.threshold
-    detector.threshold = min(THRESHOLDS)
-    try:
-        illustrations = dataset.read_illustrations(data)
-        pictures = [p for p in dataset.read_pictures(data) if p.split == "val"]
-        negatives = {split: dataset.list_negatives(data, split) for split in ("train", "val")}
-        on_illustrations = list(detections(detector, data, [p.file for p in illustrations]))
-        on_pictures = list(detections(detector, data, [p.file for p in pictures]))
-        on_negatives = {split: list(detections(detector, data, files)) for split, files in negatives.items()}
-    finally:
-        detector.threshold = chosen
+    detector = copy.copy(detector)
+    chosen = getattr(detector, "threshold", 0.0)
+    if hasattr(detector, "threshold"):
+        detector.threshold = min(chosen, *THRESHOLDS)
+    illustrations = dataset.read_illustrations(data)
+    pictures = [p for p in dataset.read_pictures(data) if p.split == "val"]
+    negatives = {split: dataset.list_negatives(data, split) for split in ("train", "val")}
+    on_illustrations = list(detections(detector, data, [p.file for p in illustrations]))
+    on_pictures = list(detections(detector, data, [p.file for p in pictures]))
+    on_negatives = {split: list(detections(detector, data, files)) for split, files in negatives.items()}
 
     def above(found: Sequence[Faces], threshold: float) -> list[Faces]:
         # Suppression goes by falling score, so what a higher threshold would give is a part of what this one gave.

@@ -61,24 +61,34 @@ def gender_figures(probabilities: Tensor, labels: Tensor) -> GenderFigures:
     )
 
 
-def fit_temperature(logits: Tensor, labels: Tensor) -> float:
-    """The temperature that minimises the negative log-likelihood (Guo et al., 2017), weighting genders equally.
+def fit_calibration(logits: Tensor, labels: Tensor) -> tuple[float, float]:
+    """The temperature and the bias that minimise the negative log-likelihood, weighting genders equally.
+
+    Platt scaling (Platt, "Probabilistic Outputs for Support Vector Machines", 1999), whose slope is one over the
+    temperature of Guo et al., "On Calibration of Modern Neural Networks", 2017. The bias takes out a leaning towards
+    one gender, which a temperature cannot.
 
     Args:
         logits: ``[N, 2]``.
         labels: ``[N]`` int64.
+
+    Returns:
+        ``(temperature, bias)``: calibrated probabilities are ``((logits + [0, bias]) / temperature).softmax(1)``.
     """
     counts = torch.bincount(labels, minlength=2).clamp(min=1)
     weight = (1.0 / counts.double())[labels]
-    log_t = torch.zeros((), dtype=torch.float64, requires_grad=True)
-    optimiser = torch.optim.LBFGS([log_t], max_iter=100)
+    values = torch.zeros(2, dtype=torch.float64, requires_grad=True)
+    margin = (logits[:, 1] - logits[:, 0]).double()
+    optimiser = torch.optim.LBFGS([values], max_iter=100)
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        nll = torch.nn.functional.cross_entropy(logits.double() / log_t.exp(), labels, reduction="none")
-        value = (nll * weight).sum() / weight.sum()
+        scaled = (margin + values[1]) / values[0].exp()
+        nll = torch.nn.functional.binary_cross_entropy_with_logits(scaled, labels.double(), reduction="none")
+        # The last term keeps the answer finite where the data would let it run away: all right, or of one gender.
+        value = (nll * weight).sum() / weight.sum() + 1e-4 * values.square().sum()
         value.backward()
         return value
 
     optimiser.step(closure)
-    return float(log_t.detach().exp().clamp(0.05, 20))
+    return float(values[0].detach().exp().clamp(0.05, 20)), float(values[1].detach().clamp(-20, 20))

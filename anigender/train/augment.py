@@ -85,13 +85,54 @@ def _colour(x: Tensor, generator: torch.Generator, strength: float) -> Tensor:
     cross = torch.tensor([[0.0, -1, 1], [1, 0, -1], [-1, 1, 0]]) * third**0.5
     rotation = cos * torch.eye(3) + sin * cross + (1 - cos) * third
     x = torch.einsum("nij,njhw->nihw", rotation, x)
-    x = grey + (x - grey) * uniform(0.4, 1.5)
+    x = grey + (x - grey) * uniform(1 - 0.6 * strength, 1 + 0.5 * strength)
     middle = x.mean((1, 2, 3), keepdim=True)
-    x = middle + (x - middle) * uniform(0.6, 1.35) + uniform(-0.18, 0.18)
-    x = (x * uniform(0.88, 1.12, 3)).clamp(0, 1)
-    x = x ** uniform(0.7, 1.4)
-    flat = torch.rand(n, 1, 1, 1, generator=generator) < 0.15
+    shift = 0.18 * strength
+    x = middle + (x - middle) * uniform(1 - 0.4 * strength, 1 + 0.35 * strength) + uniform(-shift, shift)
+    x = (x * uniform(1 - 0.12 * strength, 1 + 0.12 * strength, 3)).clamp(0, 1)
+    x = x ** uniform(1 - 0.3 * strength, 1 + 0.4 * strength)
+    flat = torch.rand(n, 1, 1, 1, generator=generator) < 0.15 * strength
     return torch.where(flat, (x * luma).sum(1, keepdim=True), x)
+
+
+def _restyle(x: Tensor, generator: torch.Generator, strength: float) -> Tensor:
+    """Per picture, sometimes: another's colour statistics, a random convolution, few tones, or a pencil drawing.
+
+    What is left of a face under all of these is its shapes, which is what carries over to shows nobody has seen.
+    Colour statistics: Reinhard et al., "Color Transfer between Images", 2001. Random convolutions: Xu et al., "Robust
+    and Generalizable Visual Representation Learning via Random Convolutions", 2021.
+    """
+    n = len(x)
+    chance = torch.rand(4, n, generator=generator) / strength
+    rows = (chance[0] < 0.2).nonzero()[:, 0]
+    if len(rows):
+        mean, std = x.mean((2, 3), keepdim=True), x.std((2, 3), keepdim=True) + 1e-3
+        other = torch.randint(0, n, (len(rows),), generator=generator)
+        share = torch.rand(len(rows), 1, 1, 1, generator=generator)
+        to_mean = mean[rows].lerp(mean[other], share)
+        to_std = std[rows].lerp(std[other], share)
+        x[rows] = ((x[rows] - mean[rows]) / std[rows] * to_std + to_mean).clamp(0, 1)
+    rows = (chance[1] < 0.15).nonzero()[:, 0]
+    if len(rows):
+        k = len(rows)
+        kernel = torch.randn(k * 3, 3, 3, 3, generator=generator) * (1 / 27) ** 0.5
+        flat = F.pad(x[rows], (1, 1, 1, 1), mode="replicate").reshape(1, k * 3, x.shape[2] + 2, x.shape[3] + 2)
+        made = F.conv2d(flat, kernel, groups=k).reshape(k, 3, *x.shape[2:])
+        low, high = made.amin((2, 3), keepdim=True), made.amax((2, 3), keepdim=True)
+        made = (made - low) / (high - low).clamp(min=1e-3)
+        share = torch.rand(k, 1, 1, 1, generator=generator) * 0.8
+        x[rows] = x[rows].lerp(made, share)
+    rows = (chance[2] < 0.08).nonzero()[:, 0]
+    if len(rows):
+        tones = torch.randint(3, 8, (len(rows), 1, 1, 1), generator=generator).float()
+        x[rows] = (x[rows] * tones).round() / tones
+    rows = (chance[3] < 0.05).nonzero()[:, 0]
+    if len(rows):
+        grey = x[rows].mean(1, keepdim=True)
+        soft = F.avg_pool2d(F.pad(grey, (2, 2, 2, 2), mode="replicate"), 5, 1)
+        strokes = (grey / soft.clamp(min=0.05)).clamp(0, 1) ** 3
+        x[rows] = strokes.expand(-1, 3, -1, -1)
+    return x
 
 
 def _degrade(x: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
@@ -143,10 +184,38 @@ def augment(
     def normal(scale: float, *more: int) -> Tensor:
         return torch.randn(n, *more, generator=generator) * scale * strength
 
-    margin = torch.empty(n).uniform_(0.78, 1.38, generator=generator)
+    margin = torch.empty(n).uniform_(1.08 - 0.3 * strength, 1.08 + 0.3 * strength, generator=generator)
     turn = torch.where(torch.rand(n, generator=generator) < 0.5, normal(0.06), normal(0.3))
     mirror = torch.rand(n, generator=generator) < 0.5
     stretch = (normal(0.05)).exp()
     x = frame(crops.float() / 255, size, margin, normal(0.05, 2), turn, mirror, stretch)
     x = x[:, :3] * x[:, 3:] + _backgrounds(n, size, generator) * (1 - x[:, 3:])
-    return _degrade(_colour(x, generator, strength), rng, strength)
+    return _degrade(_restyle(_colour(x, generator, strength), generator, strength), rng, strength)
+
+
+def mix(views: Tensor, target: Tensor, identity: Tensor, rng: np.random.Generator, share: float) -> None:
+    """Blend some views, in place, with others of the batch, and their targets with them.
+
+    Half by weighted means (Zhang et al., "mixup", 2018), half by a pasted rectangle (Yun et al., "CutMix", 2019).
+
+    Args:
+        views: ``[B, 3, S, S]``.
+        target: ``[B, 2]`` probabilities.
+        identity: ``[B]``; -1 afterwards where two characters are in one view.
+        rng: the randomness.
+        share: of the batch that is blended.
+    """
+    rows = rng.permutation(len(views))[: round(share * len(views))]
+    others = rng.integers(0, len(views), len(rows))
+    source, answer, size = views.clone(), target.clone(), views.shape[-1]
+    for k, (i, j) in enumerate(zip(rows.tolist(), others.tolist(), strict=True)):
+        if k % 2:
+            keep = float(rng.beta(0.6, 0.6))
+            views[i] = source[i] * keep + source[j] * (1 - keep)
+        else:
+            w, h = (rng.uniform(0.25, 0.75, 2) * size).astype(int)
+            x, y = int(rng.integers(0, size - w + 1)), int(rng.integers(0, size - h + 1))
+            views[i, :, y : y + h, x : x + w] = source[j, :, y : y + h, x : x + w]
+            keep = 1 - w * h / size**2
+        target[i] = answer[i] * keep + answer[j] * (1 - keep)
+        identity[i] = -1

@@ -50,6 +50,15 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def half_precision(model: nn.Module) -> dict[str, Tensor]:
+    """A state dict as it is shipped: floats halved, and without the norms' counters, which only training needs."""
+    return {
+        name: value.half() if value.is_floating_point() else value
+        for name, value in model.state_dict().items()
+        if not name.endswith("num_batches_tracked")
+    }
+
+
 def load_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint; only tensors and plain values are unpickled."""
     state = torch.load(path, map_location="cpu", weights_only=True)

@@ -27,8 +27,9 @@ from ..detect.head_detector import HeadDetector
 from ..detect.headnet import HeadNet, RawHeads
 from ..images import check
 from ..inference import placed
+from ..weights import save_weights
 from . import dataset
-from .checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
+from .checkpoints import Average, Log, cosine, half_precision, load_checkpoint, parameter_groups, save_checkpoint
 from .composites import Composer, CutOut
 from .relabel import Mined, relabel
 
@@ -320,14 +321,8 @@ def train(options: Options) -> None:
 
 def save_detector(model: HeadNet, output: Path) -> None:
     """The net in half precision with everything that inference must know, as one safetensors file."""
-    from ..weights import save_weights
-
     save_weights(
         output,
-        {
-            name: value.half() if value.is_floating_point() else value
-            for name, value in model.state_dict().items()
-            if not name.endswith("num_batches_tracked")
-        },
+        half_precision(model),
         METADATA,
     )

@@ -1,9 +1,11 @@
 """Training the embedded gender classifier.
 
-Head crops of labelled characters, drawn by character and balanced by gender, with the characters' identities as a
-second target (so that the features describe faces and not only games), plus unlabelled faces whose labels are the
-moving average's own answers (Tarvainen and Valpola, "Mean teachers are better role models", 2017; Lee,
-"Pseudo-Label", 2013), refreshed as it learns.
+Head crops of labelled characters, drawn by character and balanced by gender, and as many unlabelled faces whose
+labels are the answers of earlier nets and of the moving average (Xie et al., "Self-training with Noisy Student", 2020;
+Tarvainen and Valpola, "Mean teachers are better role models", 2017), refreshed as it learns. A second target asks the
+features to tell characters apart: two pictures of one character, or two views of one unlabelled face, should be
+closer than any others of the batch (Khosla et al., "Supervised Contrastive Learning", 2020). Without it a net of this
+size learns the games it was shown more than the faces in them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from __future__ import annotations
 import io
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,38 +26,43 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
-from ..classify.gendernet import GenderNet
-from ..evaluate.metrics import fit_temperature, gender_figures
+from ..classify.gendernet import GenderNet, build
+from ..evaluate.metrics import fit_calibration, gender_figures
 from ..faces import Faces
 from ..images import check, head_crops
 from ..inference import placed
+from ..weights import read_weights, save_weights
 from . import dataset
-from .augment import CACHE_MARGIN, CACHE_SIZE, augment, plain
-from .checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
+from .augment import CACHE_MARGIN, CACHE_SIZE, augment, mix, plain
+from .checkpoints import Average, Log, cosine, half_precision, load_checkpoint, parameter_groups, save_checkpoint
 
-EPOCH = 8192  # labelled pictures
+EPOCH = 8192  # labelled views
 SIZE = 96
 SMALL = 64  # views of the first epochs: less than half the work while the coarse features are learned
 MARGIN = 1.0
-BATCH = 96
+LABELLED, UNLABELLED = 128, 64  # views in a batch, two of each character and of each unlabelled face
+STRENGTH = 0.45  # of the views' changes: at full strength a net of this size does not even fit what it is shown
+MIXED = 0.12  # of a batch
+CONTRAST = 0.2  # weight of telling characters apart
 MEAN, STD = 0.5, 0.25
 
 
 @dataclass
 class Options:
-    """What a run needs; the defaults made the embedded file."""
+    """What a run needs; the model card says how the embedded file came about."""
 
     data: Path
     output: Path
     detector: str = "auto"
-    epochs: int = 36
+    epochs: int = 46
     small_epochs: int = 26  # at most three quarters of all
     learning_rate: float = 1.5e-3
     seed: int = 0
     device: str = "cpu"
     hold_out: tuple[str, ...] = ()
-    unlabelled_from: int = 18
-    refresh: int = 8
+    teachers: tuple[Path, ...] = ()
+    own_labels_from: int = 8  # before that the unlabelled faces have the teachers' labels, or none
+    refresh: int = 10
     resume: bool = False
 
 
@@ -69,7 +76,7 @@ def cut(pixels: np.ndarray, heads: np.ndarray) -> Tensor:
     Returns:
         ``[n, 4, CACHE_SIZE, CACHE_SIZE]`` uint8 RGBA, made by :func:`anigender.images.head_crops`.
     """
-    image = torch.from_numpy(np.ascontiguousarray(pixels))[None]
+    image = torch.from_numpy(np.array(pixels))[None]  # a copy: Pillow gives pixels that must not be written to
     faces = Faces.from_boxes([torch.from_numpy(heads)], [pixels.shape[:2]])
     alpha = image[..., 3:].expand(-1, -1, -1, 3).contiguous()
     rgb = head_crops(check(image[..., :3].contiguous()), faces, CACHE_SIZE, CACHE_MARGIN)
@@ -78,12 +85,31 @@ def cut(pixels: np.ndarray, heads: np.ndarray) -> Tensor:
 
 
 class Student(nn.Module):
-    """What is trained: the classifier, and a second answer on its features, who the character is."""
+    """What is trained: the classifier, and on its features a projection in which characters are told apart."""
 
-    def __init__(self, characters: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.net = GenderNet()
-        self.identity = nn.Linear(self.net.fc.in_features, characters)
+        width = self.net.fc.in_features
+        self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, 128))
+
+
+def contrast(projected: Tensor, identity: Tensor, temperature: float = 0.15) -> Tensor:
+    """Supervised contrastive loss (Khosla et al., 2020, eq. 2).
+
+    Args:
+        projected: ``[B, D]``.
+        identity: ``[B]``; views of -1 are left out.
+        temperature: of the softmax over cosines.
+    """
+    known = identity >= 0
+    x, who = F.normalize(projected[known].float(), dim=1), identity[known]
+    own = torch.eye(len(x), dtype=torch.bool, device=x.device)
+    logits = (x @ x.T / temperature).masked_fill(own, -1e9)
+    same = (who[:, None] == who) & ~own
+    likely = (logits.log_softmax(1) * same).sum(1) / same.sum(1).clamp(min=1)
+    paired = same.any(1)
+    return -likely[paired].sum() / paired.sum().clamp(min=1)
 
 
 @dataclass
@@ -148,27 +174,72 @@ def unlabelled_crops(data: Path) -> Tensor:
     return torch.cat(parts) if parts else torch.zeros(0, 4, CACHE_SIZE, CACHE_SIZE, dtype=torch.uint8)
 
 
-class Draws(IterableDataset):
-    """Endless augmented batches: views ``[B, 3, S, S]``, gender targets ``[B, 2]``, identities ``[B]`` (-1: none).
+def balanced(soft: Tensor) -> tuple[Tensor, np.ndarray]:
+    """Targets and drawing chances of faces of which only guesses are known, so that neither gender is favoured.
 
-    Genders in equal parts; inside a gender by character, characters of large folders somewhat less often, so that
-    no game sets the style; inside a character any of its pictures.
+    Most unlabelled faces are women's, and the guesses are made for equal parts: taken as they are, they would teach
+    "rather a woman". So the guesses are sharpened, those called men are drawn as often as those called women, and
+    what is still missing is made up by weight.
+
+    Args:
+        soft: ``[N, 2]`` guessed probabilities.
+
+    Returns:
+        Targets ``[N, 2]``, whose rows no longer sum to 1, and chances ``[N]``. Over the draws, both columns have a
+        mean of one half.
+    """
+    sharp = soft.double() ** 2
+    sharp /= sharp.sum(1, keepdim=True)
+    chance = (sharp / sharp.sum(0)).mean(1)
+    mass = (sharp * chance[:, None]).sum(0)
+    return (sharp * 0.5 / mass).float(), chance.numpy() / float(chance.sum())
+
+
+def folder_weight(characters: Mapping[tuple[str, int], int], folder: str) -> float:
+    """How often each gender of a folder is drawn, the same for both.
+
+    Else a show of mostly men teaches that its style is a man's: on television stills, where men are in the majority,
+    a third of the women were called men. Large folders count for less than their size, and those of one gender, which
+    can teach nothing but their style, for little.
+
+    Args:
+        characters: how many there are by folder and gender (0 female, 1 male).
+        folder: one of them.
+    """
+    women, men = characters.get((folder, 0), 0), characters.get((folder, 1), 0)
+    return (women * men) ** 0.35 if women and men else 0.3 * (women + men) ** 0.35
+
+
+class Draws(IterableDataset):
+    """Endless augmented batches: views ``[B, 3, S, S]``, gender targets ``[B, 2]``, identities ``[B]``.
+
+    Genders in equal parts, in all and inside each folder that has both (:func:`folder_weight`); inside a folder by
+    character; of a character two of its pictures. Unlabelled faces have a target of zeros where
+    ``soft`` is None, and an identity of their own; a view mixed of two has none (-1).
     """
 
     def __init__(
-        self, crops: Crops, identities: Tensor, unlabelled: Tensor, soft: Tensor | None, seed: int, size: int = SIZE
+        self,
+        crops: Crops,
+        identities: Tensor,
+        unlabelled: Tensor,
+        soft: Tensor | None,
+        seed: int,
+        size: int = SIZE,
+        strength: float = 1.0,
     ) -> None:
-        self.size = size
+        self.size, self.strength = size, strength
         self.crops, self.identities = crops, identities
         self.unlabelled, self.soft, self.seed = unlabelled, soft, seed
         groups: dict[str, list[int]] = defaultdict(list)
         for i, picture in enumerate(crops.pictures):
             groups[picture.character].append(i)
-        in_folder = Counter(crops.pictures[rows[0]].folder for rows in groups.values())
+        characters = Counter((crops.pictures[rows[0]].folder, int(crops.labels[rows[0]])) for rows in groups.values())
         self.by_gender: list[tuple[list[list[int]], np.ndarray]] = []
         for gender in (0, 1):
             mine = [rows for rows in groups.values() if int(crops.labels[rows[0]]) == gender]
-            weight = np.array([in_folder[crops.pictures[rows[0]].folder] ** -0.3 for rows in mine])
+            folders = [crops.pictures[rows[0]].folder for rows in mine]
+            weight = np.array([folder_weight(characters, f) / characters[f, gender] for f in folders])
             self.by_gender.append((mine, weight / weight.sum()))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -177,26 +248,24 @@ class Draws(IterableDataset):
         info = torch.utils.data.get_worker_info()
         rng = np.random.default_rng((self.seed, info.id if info else 0))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        extra = BATCH // 2 if self.soft is not None else 0
-        if self.soft is not None:  # unlabelled faces are mostly women: draw both kinds of answer alike
-            male = self.soft[:, 1].double()
-            share = (male / male.sum() + (1 - male) / (1 - male).sum()).numpy()
-            share /= share.sum()
+        soft, share = (None, None) if self.soft is None else balanced(self.soft)
+        first_unlabelled = int(self.identities.max()) + 1
         while True:
-            rows = []
-            for gender in (0, 1):
-                mine, weight = self.by_gender[gender]
-                for choice in rng.choice(len(mine), BATCH // 2, p=weight):
-                    rows.append(mine[choice][rng.integers(len(mine[choice]))])
+            rows: list[int] = []
+            for mine, weight in self.by_gender:
+                for choice in rng.choice(len(mine), LABELLED // 4, p=weight):
+                    own = mine[choice]
+                    rows += rng.choice(own, 2, replace=False).tolist() if len(own) > 1 else [own[0], own[0]]
             pixels, identity = self.crops.pixels[rows], self.identities[rows]
             target = F.one_hot(self.crops.labels[rows], 2).float() * 0.94 + 0.03
-            if self.soft is not None:
-                more = torch.from_numpy(rng.choice(len(self.unlabelled), extra, p=share))
+            if len(self.unlabelled):
+                more = torch.from_numpy(rng.choice(len(self.unlabelled), UNLABELLED // 2, p=share)).repeat(2)
                 pixels = torch.cat((pixels, self.unlabelled[more]))
-                target = torch.cat((target, self.soft[more]))
-                identity = torch.cat((identity, torch.full((extra,), -1)))
-            # Small views have less to lose, and a net that knows nothing yet learns little from ruined ones.
-            yield augment(pixels, self.size, rng, generator, 1.0 if self.size == SIZE else 0.5), target, identity
+                target = torch.cat((target, torch.zeros(len(more), 2) if soft is None else soft[more]))
+                identity = torch.cat((identity, first_unlabelled + more))
+            views = augment(pixels, self.size, rng, generator, self.strength)
+            mix(views, target, identity, rng, MIXED)
+            yield views, target, identity
 
 
 def normalise(x: Tensor, device: str) -> Tensor:
@@ -218,6 +287,40 @@ def predict(model: GenderNet, pixels: Tensor, device: str, size: int = SIZE, fli
     return torch.cat(out) if out else torch.zeros(0, 2)
 
 
+def calibrated(logits: Tensor, temperature: float, bias: float) -> Tensor:
+    """Probabilities ``[N, 2]``; see :func:`~anigender.evaluate.metrics.fit_calibration`."""
+    return ((logits + logits.new_tensor([0.0, bias])) / temperature).softmax(1)
+
+
+def calibrate(data: Path, source: Path, output: Path, detector: str = "auto", device: str = "cpu") -> None:
+    """Fit the temperature and bias of a gender net's file anew on ``val``, as after averaging several."""
+    tensors, _ = read_weights(source)
+    net = placed(build(tensors).eval(), device)
+    _, judge = labelled_crops(data, detector, output.parent / "crops.cache.pt")
+    save_gender(net, *fit_calibration(predict(net, judge.pixels, device), judge.labels), output)
+
+
+def teachings(options: Options, unlabelled: Tensor) -> Tensor | None:
+    """What the teachers think of the unlabelled faces: the mean of their calibrated answers ``[N, 2]``, or None."""
+    answers = []
+    for path in options.teachers:
+        tensors, metadata = read_weights(path)
+        net = placed(build(tensors).eval(), options.device)
+        size, temperature = int(metadata["anigender.input_size"]), float(metadata["anigender.temperature"])
+        answers.append((predict(net, unlabelled, options.device, size, flip=True) / temperature).softmax(1))
+    return torch.stack(answers).mean(0) if answers else None
+
+
+def learning_rate_at(epoch: float, small_epochs: int, epochs: int) -> float:
+    """The factor on the learning rate: half a cosine to a third at the small size, then a new, lower one to zero.
+
+    The change of size sets a net back; at the end of one long cosine it has no rate left to recover with.
+    """
+    if epoch < small_epochs:
+        return 0.3 + 0.7 * cosine(round(epoch * 1000), small_epochs * 1000, 1000)
+    return 0.7 * cosine(round((epoch - small_epochs) * 1000), max(1, epochs - small_epochs) * 1000, 500)
+
+
 def train(options: Options) -> None:
     """Run (or resume) a training and leave the best averaged net, calibrated, at ``options.output``."""
     torch.manual_seed(options.seed)
@@ -234,99 +337,102 @@ def train(options: Options) -> None:
         )
         kept = sorted(set(range(len(learn.pictures))) - set(apart))
         learn = Crops(learn.pixels[kept], learn.labels[kept], [learn.pictures[i] for i in kept])
-    wanted = options.unlabelled_from < options.epochs
-    unlabelled = unlabelled_crops(options.data) if wanted else torch.zeros(0, 4, CACHE_SIZE, CACHE_SIZE)
+    unlabelled = unlabelled_crops(options.data)
     names = {name: i for i, name in enumerate(sorted({p.character for p in learn.pictures}))}
     identities = torch.tensor([names[p.character] for p in learn.pictures])
 
-    model = placed(Student(len(names)), device)
+    model = placed(Student(), device)
     average = Average(model, 0.998)
     optimiser = torch.optim.AdamW(parameter_groups(model, 0.05), lr=options.learning_rate)
     checkpoint = options.output.with_suffix(".checkpoint.pt")
-    step, epoch, best = 0, 0, 0.0
+    step, epoch, best, temperature, bias = 0, 0, 0.0, 1.0, 0.0
+    taught = teachings(options, unlabelled)
+    soft = taught
     if options.resume:
         state = load_checkpoint(checkpoint)
         model.load_state_dict(state["model"])
         average.model.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
         step, epoch, best, average.steps = state["step"], state["epoch"], state["best"], state["step"]
+        soft, temperature, bias = state.get("soft"), state["temperature"], state["bias"]
     log = Log(options.output.with_suffix(".log.jsonl"), options.resume)
     small_epochs = min(options.small_epochs, options.epochs * 3 // 4)
-    per_epoch = EPOCH // BATCH
-    total = options.epochs * per_epoch
-    soft: Tensor | None = None
-    batches: Iterator | None = None
+    per_epoch = EPOCH // LABELLED
     while epoch < options.epochs:
         size = SMALL if epoch < small_epochs else SIZE
-        due = epoch >= options.unlabelled_from and len(unlabelled)
-        if due and (soft is None or (epoch - options.unlabelled_from) % options.refresh == 0):
-            # Sharpened a little: agreement of the net with itself is worth more than its caution.
-            soft = (predict(average.model.net, unlabelled, device, size) / 0.7).softmax(1)
+        if len(unlabelled) and epoch >= options.own_labels_from and epoch % options.refresh == 0:
+            own = calibrated(predict(average.model.net, unlabelled, device, size, flip=True), temperature, bias)
+            soft = own if taught is None else (own + taught) / 2
             log.write(epoch=epoch, unlabelled_male=round(float((soft[:, 1] > 0.5).float().mean()), 4))
-            batches = None
-        if batches is None or epoch == small_epochs:
-            draws = Draws(learn, identities, unlabelled, soft, options.seed + 1000 * (epoch + 1), size)
-            batches = iter(DataLoader(draws, batch_size=None, num_workers=1, prefetch_factor=4))
+        draws = Draws(
+            learn,
+            identities,
+            unlabelled,
+            soft,
+            options.seed + 1000 * (epoch + 1),
+            size,
+            STRENGTH,
+        )
+        batches = iter(DataLoader(draws, batch_size=None, num_workers=1, prefetch_factor=4))
         model.train()
         running = np.zeros(3)
         bar = tqdm(range(per_epoch), desc=f"gender {epoch + 1}/{options.epochs}", unit="step")
         for _ in bar:
             views, target, identity = next(batches)
             for group in optimiser.param_groups:
-                group["lr"] = options.learning_rate * cosine(step, total, per_epoch)
+                group["lr"] = options.learning_rate * learning_rate_at(step / per_epoch, small_epochs, options.epochs)
             target, identity = target.to(device), identity.to(device)
             with torch.autocast(device.split(":")[0], torch.bfloat16):
-                features = F.dropout(model.net.features(normalise(views, device)), 0.1)
-                logits = model.net.fc(features)
-                who = model.identity(features[identity >= 0])
+                features = model.net.features(normalise(views, device))
+                logits = model.net.fc(F.dropout(features, 0.1))
+                projected = model.project(features)
             gender_loss = F.cross_entropy(logits.float(), target)
-            identity_loss = F.cross_entropy(who.float(), identity[identity >= 0], label_smoothing=0.1)
+            identity_loss = contrast(projected, identity)
             optimiser.zero_grad(set_to_none=True)
-            (gender_loss + 0.1 * identity_loss).backward()
+            (gender_loss + CONTRAST * identity_loss).backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 5.0)
             optimiser.step()
             average.update(model)
             step += 1
             running += (float(gender_loss.detach()), float(identity_loss.detach()), 1)
+        del batches
         epoch += 1
         logits = predict(average.model.net, judge.pixels, device, size)
-        temperature = fit_temperature(logits, judge.labels)
-        figures = gender_figures((logits / temperature).softmax(1), judge.labels)
+        temperature, bias = fit_calibration(logits, judge.labels)
+        figures = gender_figures(calibrated(logits, temperature, bias), judge.labels)
         log.write(
             epoch=epoch,
             gender_loss=round(running[0] / running[2], 4),
             identity_loss=round(running[1] / running[2], 4),
             temperature=round(temperature, 3),
+            bias=round(bias, 3),
             **figures.as_dict(),
         )
         tqdm.write(f"epoch {epoch}: {figures.as_dict()}")
         if size == SIZE and figures.balanced_accuracy >= best:
             best = figures.balanced_accuracy
-            save_gender(average.model.net, temperature, options.output)
-        save_checkpoint(
-            checkpoint,
-            {
-                "model": model.state_dict(),
-                "average": average.model.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step,
-                "epoch": epoch,
-                "best": best,
-            },
-        )
+            save_gender(average.model.net, temperature, bias, options.output)
+        state = {
+            "model": model.state_dict(),
+            "average": average.model.state_dict(),
+            "optimiser": optimiser.state_dict(),
+            "step": step,
+            "epoch": epoch,
+            "best": best,
+            "temperature": temperature,
+            "bias": bias,
+        }
+        save_checkpoint(checkpoint, state if soft is None else state | {"soft": soft})
 
 
-def save_gender(model: GenderNet, temperature: float, output: Path) -> None:
+def save_gender(model: GenderNet, temperature: float, bias: float, output: Path) -> None:
     """The net in half precision with its preprocessing and calibration, as one safetensors file."""
-    from ..weights import save_weights
-
+    state = half_precision(model)
+    # The bias goes into the last layer, the temperature into the metadata, where a reader finds it.
+    state["fc.bias"] = (model.fc.bias.detach() + model.fc.bias.new_tensor([0.0, bias])).half()
     save_weights(
         output,
-        {
-            name: value.half() if value.is_floating_point() else value
-            for name, value in model.state_dict().items()
-            if not name.endswith("num_batches_tracked")
-        },
+        state,
         {
             "anigender.kind": "classifier",
             "anigender.architecture": "gendernet",

@@ -12,7 +12,8 @@ from PIL import Image
 from tqdm import tqdm
 
 from ..boxes import pairwise_iou
-from ..detect import load_detector
+from ..detect import Detector, load_detector
+from ..detect.found import as_heads
 from ..detect.head_detector import HeadDetector
 from ..detect.headnet import HeadNet
 from ..faces import Faces
@@ -32,10 +33,11 @@ def open_picture(path: Path) -> torch.Tensor:
         return torch.from_numpy(np.asarray(canvas.convert("RGB")).copy())
 
 
-def detections(detector: HeadDetector, data: Path, files: Sequence[str], batch: int = 16) -> Iterator[Faces]:
-    """The faces of each file in turn, each as a batch of one picture."""
+def detections(detector: Detector, data: Path, files: Sequence[str], batch: int = 16) -> Iterator[Faces]:
+    """The heads of each file in turn, each as a batch of one picture."""
     for start in tqdm(range(0, len(files), batch), desc="labelling", unit="batch"):
-        faces = detector.detect(check([open_picture(data / file) for file in files[start : start + batch]]))
+        found = detector.detect(check([open_picture(data / file) for file in files[start : start + batch]]))
+        faces = as_heads(found, detector.region)
         for i in range(faces.images):
             yield faces.of_image(i)
 

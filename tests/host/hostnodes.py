@@ -91,6 +91,30 @@ def plain(value: Any) -> Any:
     return {"__type__": type(value).__name__}
 
 
+class StopInside:
+    """Presses stop once, while the detector's net runs; its convolutions that end go into the log by number."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "host tests", "arm", ("ANIGENDER",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {"models": ("ANIGENDER",), "layer": ("INT", {"default": 5})}}
+
+    def arm(self, models: Any, layer: int) -> tuple[Any]:
+        from comfy import model_management
+
+        def press(*_: Any) -> None:
+            once.remove()
+            print("host test layer: stop", flush=True)
+            model_management.interrupt_current_processing()
+
+        layers = [part for part in models.pipeline.detector.net.modules() if isinstance(part, torch.nn.Conv2d)]
+        once = layers[layer].register_forward_pre_hook(press)
+        for i, part in enumerate(layers):
+            part.register_forward_hook(lambda *_, i=i: print(f"host test layer: {i}", flush=True))
+        return (models,)
+
+
 class CallDetector:
     """Calls a ``BBOX_DETECTOR`` as the packs that consume one do: with five arguments, and with all."""
 
@@ -198,5 +222,6 @@ class TinyText:
 
 
 NODE_CLASS_MAPPINGS = {
-    f"HostTest{node.__name__}": node for node in (BadImage, Noise, Describe, CallDetector, NoCropSegs, TinyCheckpoint)
+    f"HostTest{node.__name__}": node
+    for node in (BadImage, Noise, Describe, StopInside, CallDetector, NoCropSegs, TinyCheckpoint)
 }

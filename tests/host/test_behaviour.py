@@ -341,6 +341,19 @@ def test_a_long_run_can_be_interrupted_and_the_next_one_works(host: Host, graph:
     succeed(host, _whole(host))
 
 
+def test_stop_takes_effect_inside_a_chunk(host: Host, graph: Graph) -> None:
+    models = graph.add("AnigenderLoadModels", precision="float32")  # its nets are marked, and no other test's are
+    armed = graph.add("HostTestStopInside", models=models["models"], layer=5)
+    noise = graph.add("HostTestNoise", batch=2, width=256, height=256, seed=9)["IMAGE"]
+    graph.show(graph.add("AnigenderDetect", image=noise, models=[armed.id, 0])["labels"])
+    start = len(host.lines())
+    run = host.run(graph.prompt)
+    assert run.interrupted and not run.error
+    ended = [line.removeprefix("host test layer: ") for line in host.lines(start) if line.startswith("host test layer")]
+    assert len(ended) > 1 and ended[-1] == "stop", "layers ran on after the button was pressed"
+    succeed(host, graph)  # it is pressed once only
+
+
 def test_progress_moves_and_the_report_is_written_on_the_node(host: Host, graph: Graph) -> None:
     noise = graph.add("HostTestNoise", batch=48, width=256, height=256, seed=11)
     found = graph.add("AnigenderDetect", image=noise["IMAGE"])

@@ -72,6 +72,7 @@ class Comfy:
                 "folder_names_and_paths": self.registered,
                 "add_model_folder_path": add,
                 "get_filename_list": lambda key: ["b.safetensors", "a.SafeTensors", "readme.md"],
+                "get_folder_paths": lambda key: [str(self.folder / "models" / key), str(self.folder / "extra")],
                 "get_full_path": lambda key, name: f"/models/{name}" if name.endswith(".safetensors") else None,
                 "get_temp_directory": lambda: str(self.folder / "temp"),
                 "get_output_directory": lambda: str(self.folder / "out"),
@@ -106,7 +107,8 @@ def test_the_nets_belong_to_the_memory_manager_and_are_loaded_once(comfy, part) 
     models = host.load_models()
     assert models is host.load_models() and comfy.asked == []
     nets = list(models.patcher.model)
-    assert nets == [models.pipeline.detector.net, models.pipeline.classifier.net]
+    detector = models.pipeline.detector
+    assert nets == [detector.net, detector.verifier.net, models.pipeline.classifier.net]
     assert host.ready(models) is models.pipeline and host.ready(None) is models.pipeline
     assert comfy.asked == ["load", "load"]
     assert host.load_models(precision="float32") is not models
@@ -126,14 +128,30 @@ def test_the_hosts_own_word_for_out_of_memory_halves_the_chunk(comfy, part) -> N
 
     pipeline.detector.detect = tight
     assert pipeline(torch.zeros(6, 64, 64, 3)).images == 6
-    assert seen == [6, 6, 4, 2, 2, 2]
+    assert seen == [4, 2, 2, 2]
     assert "empty" in comfy.asked
     pipeline.detector.detect = lambda batch: (_ for _ in ()).throw(RuntimeError("something else"))
     with pytest.raises(RuntimeError, match="something else"):
         pipeline(torch.zeros(6, 64, 64, 3))
 
 
-def test_progress_moves_and_an_interruption_stops_within_a_chunk(comfy, node, models, pictures) -> None:
+def test_the_button_is_asked_about_inside_a_net(comfy, part) -> None:
+    pipeline = part("nodes.host").load_models(precision="float32").pipeline
+    layers = [layer for layer in pipeline.detector.net.modules() if isinstance(layer, torch.nn.Conv2d)]
+    ran = []
+
+    def press_stop_at_the_fifth(*_) -> None:
+        ran.append(1)
+        comfy.interrupted = len(ran) == 5
+
+    for layer in layers:
+        layer.register_forward_hook(press_stop_at_the_fifth)
+    with pytest.raises(Interrupted):
+        pipeline(torch.zeros(2, 64, 64, 3))
+    assert len(ran) == 5 < len(layers)
+
+
+def test_progress_moves_and_an_interruption_stops_within_a_chunk(comfy, node, part, models, pictures) -> None:
     image = pictures(*"fmfmf")
     node("AnigenderDetect").detect(image, models=models, unique_id="7")
     assert comfy.bars == [(0, 5), (2, 5), (4, 5), (5, 5)]
@@ -152,6 +170,13 @@ def test_progress_moves_and_an_interruption_stops_within_a_chunk(comfy, node, mo
     with pytest.raises(Interrupted):
         node("AnigenderDetect").detect(image, models=models)
     assert len(calls) == 1, "not even begun"
+    with pytest.raises(Interrupted):
+        part("nodes.host").preview(image)
+    models.classifier.classify, comfy.interrupted = classify, False
+    boxes = node("AnigenderDetect").detect(image, models=models)[4]
+    comfy.bars.clear()
+    node("AnigenderFromBoundingBoxes").classify(image, "head", bounding_boxes=boxes, models=models)
+    assert comfy.bars == [(0, 5), (2, 5), (4, 5), (5, 5)]
 
 
 def test_blocking_is_the_hosts(comfy, node, models, pictures) -> None:
@@ -162,7 +187,14 @@ def test_blocking_is_the_hosts(comfy, node, models, pictures) -> None:
 def test_models_of_the_hosts_folder_are_offered(comfy, pack, part) -> None:
     host = part("nodes.host")
     declared = pack.NODE_CLASS_MAPPINGS["AnigenderLoadModels"].INPUT_TYPES()["required"]
-    assert declared["detector"][0] == ["auto", "head", "whole-image", "a.SafeTensors", "b.safetensors"]
+    assert declared["detector"][0] == [
+        "auto",
+        "head",
+        "whole-image",
+        "animeface-2009",
+        "a.SafeTensors",
+        "b.safetensors",
+    ]
     assert declared["classifier"][0] == ["auto", "a.SafeTensors", "b.safetensors"]
     assert comfy.registered == {"anigender": str(comfy.folder / "models" / "anigender")}
     assert host.model_path("b.safetensors") == "/models/b.safetensors" and host.model_path("auto") == "auto"
@@ -200,3 +232,21 @@ def test_a_host_that_lacks_a_module_is_survived_but_a_broken_one_is_not(comfy, p
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match="something_missing_entirely"):
         host._host("broken_host")
+
+
+def test_a_known_model_is_found_in_every_folder_of_the_host(comfy, part, monkeypatch) -> None:
+    host, known = part("nodes.host"), part("anigender.known_models")
+    weights = part("anigender.weights").ASSETS / "gender.safetensors"
+    model = known.KnownModel(
+        "theirs", "classifier", "a test", (known.KnownFile("theirs.safetensors"),), "MIT", "none", 8, "some/where"
+    )
+    monkeypatch.setattr(known, "_MODELS", (model,))
+    downloads = part("anigender.downloads")
+    offline = downloads.Hub("http://127.0.0.1:9", comfy.folder / "hub", comfy.folder / "own", offline=True)
+    monkeypatch.setattr(downloads.Hub, "from_environment", classmethod(lambda cls: offline))
+    with pytest.raises(OSError, match="theirs is not on this machine and HF_HUB_OFFLINE is set"):
+        host.load_models(classifier="theirs")
+    (comfy.folder / "extra" / "below").mkdir(parents=True)
+    (comfy.folder / "extra" / "below" / "theirs.safetensors").write_bytes(weights.read_bytes())
+    assert host.model_locations()[1] == comfy.folder / "extra"
+    assert host.load_models(classifier="theirs").pipeline.classifier.size == 96

@@ -25,6 +25,7 @@ IDS = [
     "AnigenderPickFace",
     "AnigenderPreview",
     "AnigenderSaveImages",
+    "AnigenderScoreQuality",
     "AnigenderSplitSegs",
     "AnigenderTags",
 ]
@@ -66,11 +67,11 @@ def test_a_node_declares_what_the_host_reads(pack, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", IDS)
-def test_only_texts_lose_the_hosts_checks(pack, name: str) -> None:
+def test_only_texts_and_links_lose_the_hosts_checks(pack, name: str) -> None:
     check = getattr(pack.NODE_CLASS_MAPPINGS[name], "VALIDATE_INPUTS", None)
     if check is not None:
         declared = inputs_of(pack.NODE_CLASS_MAPPINGS[name])
-        assert all(declared[socket][0] == "STRING" for socket in inspect.signature(check).parameters)
+        assert all(declared[socket][0] in ("STRING", "QUALITY") for socket in inspect.signature(check).parameters)
         assert check(**dict.fromkeys(inspect.signature(check).parameters)) is True, "a linked input arrives as None"
 
 

@@ -1,0 +1,84 @@
+"""The second opinion on a proposed head: a crop of the picture itself, through a net that only says head or not.
+
+The fully-convolutional net sees every place of the picture at one or two fixed scales, small heads with few pixels.
+What it proposes is looked at again at one size, whatever size it has in the picture; like the second stage of a
+cascade (Viola and Jones, "Rapid Object Detection using a Boosted Cascade of Simple Features", 2001; Zhang et al.,
+"Joint Face Detection and Alignment using Multi-task Cascaded Convolutional Networks", 2016), it costs next to nothing,
+because there are few proposals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from ..faces import Faces
+from ..images import Batch, head_crops
+from .headnet import Residual, conv
+
+PREFIX = "verifier."  # of its weights in the detector's file
+WIDTHS = (16, 32, 64, 96)
+
+
+class VerifierNet(nn.Module):
+    """One logit, head or not, from normalised RGB crops.
+
+    Args:
+        widths: channels at strides 2, 4, 8 and 16, one residual block each.
+    """
+
+    def __init__(self, widths: tuple[int, int, int, int] = WIDTHS) -> None:
+        super().__init__()
+        inputs = (3, *widths[:-1])
+        self.stages = nn.Sequential(
+            *(
+                nn.Sequential(conv(before, width, 2), Residual(width))
+                for before, width in zip(inputs, widths, strict=True)
+            )
+        )
+        self.fc = nn.Linear(widths[-1], 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, 3, S, S]`` to logits ``[N]``."""
+        return self.fc(self.stages(x).mean((2, 3)))[:, 0]
+
+
+class Verifier:
+    """Scores proposals.
+
+    Args:
+        net: a trained net.
+        metadata: of the detector's file; ``verifier_size`` and ``verifier_margin`` are the crop's, ``mean`` and
+            ``std`` the detector's own.
+    """
+
+    def __init__(self, net: VerifierNet, metadata: Mapping[str, str]) -> None:
+        self.net = net.eval()
+        self.size = int(metadata["anigender.verifier_size"])
+        self.margin = float(metadata["anigender.verifier_margin"])
+        self.mean = [float(v) for v in metadata["anigender.mean"].split(",")]
+        self.std = [float(v) for v in metadata["anigender.std"].split(",")]
+
+    def scores(self, batch: Batch, proposals: Faces, chunk: int = 256) -> Tensor:
+        """Both nets' opinions as one score.
+
+        Args:
+            batch: the pictures.
+            proposals: heads found in them, with the first net's scores.
+            chunk: crops at a time.
+
+        Returns:
+            ``[N]`` in 0-1: the sigmoid of the sum of both logits, as of two witnesses who saw different things.
+        """
+        crops = head_crops(batch, proposals, self.size, self.margin).to(proposals.device)
+        mean = torch.tensor(self.mean, device=crops.device)[:, None, None]
+        std = torch.tensor(self.std, device=crops.device)[:, None, None]
+        dtype = next(self.net.parameters()).dtype
+        logits = [
+            self.net(((part - mean) / std).to(dtype).contiguous(memory_format=torch.channels_last)).float()
+            for part in crops.split(chunk)
+        ]
+        own = proposals.scores.logit(1e-6)
+        return (own + torch.cat(logits)).sigmoid() if logits else own
