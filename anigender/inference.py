@@ -26,6 +26,12 @@ def native_dtype(device: torch.device | str) -> torch.dtype:
     return torch.float32
 
 
+def mixed_precision(device: torch.device | str) -> torch.autocast:
+    """A context in which nets in float32 compute in :func:`native_dtype`, for training and trials."""
+    dtype = native_dtype(device)
+    return torch.autocast(torch.device(device).type, dtype, enabled=dtype != torch.float32)
+
+
 def placed(net: Net, device: torch.device | str, dtype: torch.dtype = torch.float32) -> Net:
     """``net`` on ``device`` in ``dtype``, its kernels channels-last, which convolutions are fastest in."""
     return net.to(device, dtype, memory_format=torch.channels_last)  # type: ignore[call-overload]

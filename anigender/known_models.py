@@ -187,6 +187,15 @@ def find_model(name: str) -> KnownModel | None:
     return None
 
 
+def published(kind: str) -> list[str]:
+    """Names of the known models of a kind that do not come with this package.
+
+    >>> published("detector")
+    ['lbpcascade_animeface', 'face_detect_v1.4_n', 'face_detect_v1.4_s']
+    """
+    return [model.name for model in _MODELS if model.kind == kind and not model.embedded]
+
+
 def resolve(name: str | Path, kind: str, folders: Iterable[str | Path] = ()) -> str | Path:
     """The file of a known model of this kind that is not embedded, fetched if need be; any other name as it is.
 

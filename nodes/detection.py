@@ -9,6 +9,7 @@ from torch import Tensor
 from ..anigender.bounding_boxes import KINDS, from_bounding_boxes, to_bounding_boxes
 from ..anigender.detect import DETECTORS, FILES
 from ..anigender.faces import ORDERS, Faces
+from ..anigender.known_models import published
 from ..anigender.report import confidence_by_image, labels_by_image, report, summary
 from ..anigender.selection import limit_faces
 from . import host
@@ -21,7 +22,8 @@ class LoadModels:
     CATEGORY = CATEGORY
     DESCRIPTION = (
         "Chooses the face detector and the gender classifier that the other anigender nodes use. "
-        "Without this node they use the embedded ones. Put .safetensors files into models/anigender to see them here."
+        "Without this node they use the embedded ones. Put model files into models/anigender to see them here; "
+        "published models that are not there are downloaded when the node runs."
     )
     SEARCH_ALIASES = ("anigender loader", "gender model", "anime face model", "face detector loader")
     RETURN_TYPES = ("ANIGENDER",)
@@ -35,17 +37,22 @@ class LoadModels:
         return {
             "required": {
                 "detector": (
-                    ["auto", *DETECTORS, *host.model_files(endings)],
+                    ["auto", *DETECTORS, *published("detector"), *host.model_files(endings)],
                     {
                         "default": "auto",
                         "tooltip": "What finds the faces. auto is the embedded head detector; "
                         "whole-image takes every picture for one head, for pictures that are crops already. "
-                        "OpenCV cascades (.xml) and other detectors in models/anigender are listed too.",
+                        "Published detectors and the files in models/anigender (.safetensors, .onnx, OpenCV's .xml, "
+                        "boxes as .json) are listed too.",
                     },
                 ),
                 "classifier": (
-                    ["auto", *host.model_files()],
-                    {"default": "auto", "tooltip": "What tells female from male. auto is the embedded classifier."},
+                    ["auto", *published("classifier"), *host.model_files()],
+                    {
+                        "default": "auto",
+                        "tooltip": "What tells female from male. auto is the embedded classifier. "
+                        "Published classifiers and the files in models/anigender are listed too.",
+                    },
                 ),
                 "precision": (
                     list(host.PRECISIONS),

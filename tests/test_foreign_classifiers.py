@@ -251,7 +251,7 @@ def test_published_files_are_known_by_their_names(tmp_path: Path, name: str, suf
     settings = preprocessing(known_settings(file))
     assert settings.bgr and settings.columns == (0, 1) and settings.size in (64, 224)
     assert preprocessing(known_settings(file) | {f"anigender.{k}": v for k, v in AUTHORS.items()}).framing == "top-left"
-    with pytest.raises(ValueError, match=f"{name}' is not embedded: download it from https://"):
+    with pytest.raises(ValueError, match=f"{name}' is not embedded: fetch it with `anigender models get {name}`"):
         load_classifier(name)
 
 

@@ -144,8 +144,8 @@ def load_classifier(
         return read_classifier(file, device, dtype, settings)
     if str(name) in CLASSIFIERS:
         raise ValueError(
-            f"classifier {name!r} is not embedded: download it from {CLASSIFIERS[str(name)].source} and give the path "
-            "of its file"
+            f"classifier {name!r} is not embedded: fetch it with `anigender models get {name}` and name it to "
+            f"`anigender.load`, or download it from {CLASSIFIERS[str(name)].source} and give the path of its file"
         )
     names = ", ".join(["auto", *CLASSIFIERS])
     raise ValueError(f"classifier {str(name)!r} is neither a known name ({names}) nor a file")

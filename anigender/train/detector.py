@@ -26,7 +26,7 @@ from ..boxes import clip, pairwise_iou
 from ..detect.head_detector import HeadDetector
 from ..detect.headnet import HeadNet, RawHeads
 from ..images import check
-from ..inference import placed
+from ..inference import mixed_precision, native_dtype, placed
 from ..weights import save_weights
 from . import dataset
 from .checkpoints import Average, Log, cosine, half_precision, load_checkpoint, parameter_groups, save_checkpoint
@@ -210,7 +210,7 @@ def validate(model: HeadNet, batches: list[tuple[Tensor, Tensor, Tensor]]) -> di
 
     Scenes that may hold unmarked heads are used for the recall only.
     """
-    net = copy.deepcopy(model).to(torch.bfloat16 if next(model.parameters()).device.type == "cpu" else torch.float32)
+    net = copy.deepcopy(model).to(native_dtype(next(model.parameters()).device))
     detector = HeadDetector(net, METADATA, threshold=0.05)
     marks: list[tuple[float, bool]] = []
     known, met, expected = 0, 0, 0
@@ -281,7 +281,7 @@ def train(options: Options) -> None:
         for group in optimiser.param_groups:
             group["lr"] = options.learning_rate * factor
         x = prepare(images, options.device).contiguous(memory_format=torch.channels_last)
-        with torch.autocast(options.device.split(":")[0], torch.bfloat16):
+        with mixed_precision(options.device):
             raw = model(x)
         classification, regression = loss(raw, heads.to(options.device), complete.to(options.device))
         optimiser.zero_grad(set_to_none=True)

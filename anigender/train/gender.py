@@ -30,7 +30,7 @@ from ..classify.gendernet import GenderNet, build
 from ..evaluate.metrics import fit_calibration, gender_figures
 from ..faces import Faces
 from ..images import check, head_crops
-from ..inference import placed
+from ..inference import mixed_precision, placed
 from ..weights import read_weights, save_weights
 from . import dataset
 from .augment import CACHE_MARGIN, CACHE_SIZE, augment, mix, plain
@@ -279,7 +279,7 @@ def predict(model: GenderNet, pixels: Tensor, device: str, size: int = SIZE, fli
     out = []
     for part in pixels.split(128):
         x = normalise(plain(part, size, MARGIN), device)
-        with torch.autocast(device.split(":")[0], torch.bfloat16):
+        with mixed_precision(device):
             logits = model(x).float()
             if flip:
                 logits = (logits + model(x.flip(-1)).float()) / 2
@@ -382,7 +382,7 @@ def train(options: Options) -> None:
             for group in optimiser.param_groups:
                 group["lr"] = options.learning_rate * learning_rate_at(step / per_epoch, small_epochs, options.epochs)
             target, identity = target.to(device), identity.to(device)
-            with torch.autocast(device.split(":")[0], torch.bfloat16):
+            with mixed_precision(device):
                 features = model.net.features(normalise(views, device))
                 logits = model.net.fc(F.dropout(features, 0.1))
                 projected = model.project(features)

@@ -20,7 +20,7 @@ from ..boxes import clip, pairwise_iou
 from ..detect import load_detector
 from ..detect.head_detector import HeadDetector
 from ..detect.verifier import PREFIX, VerifierNet
-from ..inference import placed
+from ..inference import mixed_precision, placed
 from ..weights import ASSETS, read_weights, save_weights
 from . import dataset
 from .augment import augment
@@ -204,7 +204,7 @@ def train(options: Options) -> None:
             group["lr"] = options.learning_rate * cosine(step, options.steps, min(100, options.steps // 2))
         pixels = torch.cat((draw(heads, BATCH // 2, rng), draw(others, BATCH - BATCH // 2, rng)))
         views = augment(pixels, SIZE, rng, generator, STRENGTH)
-        with torch.autocast(options.device.split(":")[0], torch.bfloat16):
+        with mixed_precision(options.device):
             logits = model(normalise(views, options.device))
         loss = F.binary_cross_entropy_with_logits(logits.float(), target * 0.96 + 0.02)
         optimiser.zero_grad(set_to_none=True)

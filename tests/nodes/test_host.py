@@ -192,10 +192,14 @@ def test_models_of_the_hosts_folder_are_offered(comfy, pack, part) -> None:
         "head",
         "whole-image",
         "animeface-2009",
+        "lbpcascade_animeface",
+        "face_detect_v1.4_n",
+        "face_detect_v1.4_s",
         "a.SafeTensors",
         "b.safetensors",
     ]
-    assert declared["classifier"][0] == ["auto", "a.SafeTensors", "b.safetensors"]
+    published = [f"animeGender-dvgg-{name}" for name in ("0.8-alpha", "0.8-beta", "0.7")]
+    assert declared["classifier"][0] == ["auto", *published, "a.SafeTensors", "b.safetensors"]
     assert comfy.registered == {"anigender": str(comfy.folder / "models" / "anigender")}
     assert host.model_path("b.safetensors") == "/models/b.safetensors" and host.model_path("auto") == "auto"
 
