@@ -97,7 +97,17 @@ def test_the_temperature_is_the_factor_by_which_logits_are_too_large(scale: floa
 
 
 @pytest.mark.parametrize("logits", [torch.tensor([[90.0, -90.0], [-90.0, 90.0]]), torch.zeros(2, 2)])
-def test_the_calibration_stays_within_reason(logits: torch.Tensor) -> None:
+def test_the_calibration_of_few_pictures_stays_within_reason(logits: torch.Tensor) -> None:
     for labels in ([0, 1], [1, 0], [0, 0]):
         temperature, bias = fit_calibration(logits, torch.tensor(labels))
+        assert 0.05 <= temperature <= 20 and -20 <= bias <= 20
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-2, 1.0, 1e2, 1e6])
+def test_the_calibration_stays_within_reason(scale: float) -> None:
+    for seed in range(20):
+        generator = torch.Generator().manual_seed(seed)
+        logits = torch.randn(40, 2, generator=generator) * scale + torch.randn(2, generator=generator)
+        labels = torch.randint(0, 2, (40,), generator=generator)
+        temperature, bias = fit_calibration(logits, labels)
         assert 0.05 <= temperature <= 20 and -20 <= bias <= 20

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 
 import torch
 from torch import Tensor
+
+COLDEST, HOTTEST = 0.05, 20.0  # temperatures
 
 
 @dataclass(frozen=True)
@@ -77,18 +80,32 @@ def fit_calibration(logits: Tensor, labels: Tensor) -> tuple[float, float]:
     """
     counts = torch.bincount(labels, minlength=2).clamp(min=1)
     weight = (1.0 / counts.double())[labels]
-    values = torch.zeros(2, dtype=torch.float64, requires_grad=True)
-    margin = (logits[:, 1] - logits[:, 0]).double()
-    optimiser = torch.optim.LBFGS([values], max_iter=100)
+    weight /= weight.sum()
+    margin, target = (logits[:, 1] - logits[:, 0]).double(), labels.double()
+
+    def loss(slope: Tensor, offset: Tensor) -> Tensor:
+        nll = torch.nn.functional.binary_cross_entropy_with_logits(slope * margin + offset, target, reduction="none")
+        # The last term keeps the answer finite where the data would let it run away: all right, or of one gender.
+        return (nll * weight).sum() + 1e-4 * ((slope - 1).square() + offset.square())
+
+    # In slope and offset the loss is convex, in temperature and bias it is not.
+    slope, offset = _minimum(loss, torch.tensor([1.0, 0.0], dtype=torch.float64))
+    allowed = slope.clamp(1 / HOTTEST, 1 / COLDEST)
+    if allowed != slope:
+        (offset,) = _minimum(lambda offset: loss(allowed, offset), offset[None])
+    return float(1 / allowed), float((offset / allowed).clamp(-20, 20))
+
+
+def _minimum(loss: Callable[..., Tensor], start: Tensor) -> Tensor:
+    """Where a smooth convex function of a few numbers is least."""
+    values = start.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS([values], max_iter=200, line_search_fn="strong_wolfe")
 
     def closure() -> Tensor:
         optimiser.zero_grad()
-        scaled = (margin + values[1]) / values[0].exp()
-        nll = torch.nn.functional.binary_cross_entropy_with_logits(scaled, labels.double(), reduction="none")
-        # The last term keeps the answer finite where the data would let it run away: all right, or of one gender.
-        value = (nll * weight).sum() / weight.sum() + 1e-4 * values.square().sum()
+        value = loss(*values)
         value.backward()
         return value
 
     optimiser.step(closure)
-    return float(values[0].detach().exp().clamp(0.05, 20)), float(values[1].detach().clamp(-20, 20))
+    return values.detach()
