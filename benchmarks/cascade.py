@@ -57,9 +57,12 @@ class OpenCV4:
 
     def __call__(self) -> tuple[float, float, int]:
         assert self.process.stdin is not None and self.process.stdout is not None
-        self.process.stdin.write("\\n")
+        self.process.stdin.write("\n")
         self.process.stdin.flush()
-        return tuple(json.loads(self.process.stdout.readline()))
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise OSError(f"OpenCV {self.version} ended with exit code {self.process.wait()}")
+        return tuple(json.loads(answer))
 
 
 def main() -> None:
