@@ -192,11 +192,33 @@ class TinyCheckpoint:
         return model_patcher.ModelPatcher(model, load_device=device, offload_device=device), TinyText(), vae
 
 
-def _random(net: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """Fills a net with small reproducible numbers (the host leaves new weights uninitialised); its state."""
+class TinyClipVision:
+    """The host's own CLIP vision model, tiny and random: 32 pixels, embeddings of 16 values."""
+
+    CATEGORY, FUNCTION, RETURN_TYPES = "host tests", "load", ("CLIP_VISION",)
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {"required": {}}
+
+    def load(self) -> tuple[Any]:
+        from comfy import clip_vision
+
+        shape = {
+            **{"model_type": "clip_vision_model", "hidden_act": "quick_gelu", "layer_norm_eps": 1e-5},
+            **{"image_size": 32, "patch_size": 8, "num_channels": 3, "hidden_size": 32, "intermediate_size": 64},
+            **{"num_attention_heads": 2, "num_hidden_layers": 2, "projection_dim": 16},
+        }
+        model = clip_vision.ClipVisionModel(shape)
+        model.load_sd(_random(model.model, 0.5))
+        return (model,)
+
+
+def _random(net: torch.nn.Module, scale: float = 0.02) -> dict[str, torch.Tensor]:
+    """Fills a net with reproducible numbers (the host leaves new weights uninitialised); its state."""
     generator = torch.Generator().manual_seed(0)
     for weights in net.parameters():
-        weights.data = torch.randn(weights.shape, generator=generator) * 0.02
+        weights.data = torch.randn(weights.shape, generator=generator) * scale
     return net.state_dict()
 
 
@@ -223,5 +245,5 @@ class TinyText:
 
 NODE_CLASS_MAPPINGS = {
     f"HostTest{node.__name__}": node
-    for node in (BadImage, Noise, Describe, StopInside, CallDetector, NoCropSegs, TinyCheckpoint)
+    for node in (BadImage, Noise, Describe, StopInside, CallDetector, NoCropSegs, TinyCheckpoint, TinyClipVision)
 }
