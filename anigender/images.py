@@ -155,19 +155,20 @@ def unit_range(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype).clamp(0, 1)
 
 
-def head_crops(images: Images | Batch, faces: Faces, size: int, margin: float = 1.0) -> Tensor:
+def head_crops(images: Images | Batch, faces: Faces, size: int, margin: float = 1.0, below: float = 0.0) -> Tensor:
     """Square crops around all faces of a batch: the one place that turns a box into what a classifier sees.
 
-    A crop is centred on its box, ``margin`` times as wide as the box's longer side; where it leaves the picture, the
-    picture's own edge is repeated. On the CPU each crop is cut at whole pixels and resampled with an antialiasing
-    filter; on other devices all crops of a batch are sampled at once, large ones from a halved picture (a mip map;
-    Williams, "Pyramidal parametrics", 1983) at four points per pixel.
+    A crop is centred on its box, or ``below`` box sides under that, and ``margin`` times as wide as the box's longer
+    side; where it leaves the picture, the picture's own edge is repeated. On the CPU each crop is cut at whole pixels
+    and resampled with an antialiasing filter; on other devices all crops of a batch are sampled at once, large ones
+    from a halved picture (a mip map; Williams, "Pyramidal parametrics", 1983) at four points per pixel.
 
     Args:
         images: the batch in which the faces were found.
         faces: their boxes, on the images' device.
         size: side of a crop in pixels.
         margin: crop side over box side.
+        below: how far the crop's centre lies under the box's, over the box's longer side.
 
     Returns:
         ``[N, 3, size, size]`` float32 in 0-1 on the images' device, in the faces' order.
@@ -188,7 +189,10 @@ def head_crops(images: Images | Batch, faces: Faces, size: int, margin: float = 
         return torch.zeros(0, 3, size, size, device=batch.device)
     boxes = faces.boxes.to(batch.device)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
-    sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=1.0) * margin
+    sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=1.0)
+    if below:
+        centres = centres + torch.stack((torch.zeros_like(sides), sides * below), 1)
+    sides = sides * margin
     rows_by_image: dict[int, list[int]] = {}
     for row, image in enumerate(faces.image_index.tolist()):
         rows_by_image.setdefault(image, []).append(row)

@@ -25,6 +25,7 @@ LARGEST_SIDE = 1 << 31  # of a tensor: a shape such as [0, 10**15] costs nothing
 RANGES = {
     "input_size": (1.0, 4096.0),
     "margin": (0.05, 20.0),
+    "below": (-5.0, 5.0),
     "temperature": (1e-3, 1e3),
     "threshold": (0.0, 1.0),
     "iou_threshold": (0.0, 1.0),

@@ -10,7 +10,16 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from anigender.classify import ARCHITECTURES, Classifier, load_classifier, mobilenet, read_classifier, resnet, vgg
+from anigender.classify import (
+    ARCHITECTURES,
+    Classifier,
+    gendernet,
+    load_classifier,
+    mobilenet,
+    read_classifier,
+    resnet,
+    vgg,
+)
 from anigender.classify.classifier import CHUNK
 from anigender.classify.gendernet import GenderNet
 from anigender.classify.resnet import ResNet, Stage
@@ -49,6 +58,7 @@ def built() -> dict[str, list[nn.Module]]:
             GenderNet((8, 12, 16, 20), (1, 1, 1, 1)),
             GenderNet((4, 12, 8, 16), (2, 1, 3, 2)),
             GenderNet((16, 16, 16, 16), (1, 2, 1, 4)),
+            GenderNet((8, 12, 16, 20), (1, 1, 1, 1), head=(0.25, 0.125, 0.75, 0.625)),
         ],
         "resnet": [
             *(narrow_resnet(name) for name in resnet.DEPTHS),
@@ -283,3 +293,32 @@ def test_the_crop_maker_gives_what_the_classifier_takes(tmp_path: Path) -> None:
     faces = Faces.from_boxes([[[5, 5, 30, 30]], [[0, 0, 9, 9]]], [(40, 40), (40, 40)])
     found = classifier.classify(head_crops(check(torch.rand(2, 40, 40, 3)), faces, classifier.size, classifier.margin))
     assert found.shape == (2, 2)
+
+
+@pytest.mark.parametrize(
+    ("head", "cells"),
+    [
+        ((0.25, 0.25, 0.75, 0.75), {(y, x): 0.25 for y in (1, 2) for x in (1, 2)}),
+        ((0.0, 0.0, 1.0, 0.25), {(0, x): 0.25 for x in range(4)}),
+        ((0.25, 0.125, 0.5, 0.5), {(0, 1): 1 / 3, (1, 1): 2 / 3}),  # half of the first row
+    ],
+)
+def test_activations_are_pooled_over_the_head_and_over_everything(
+    head: tuple[float, ...], cells: dict[tuple[int, int], float]
+) -> None:
+    torch.manual_seed(0)
+    net = GenderNet((8, 8, 8, 6), (1, 1, 1, 1), head=head).eval()
+    x = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        maps = net.stages(net.stem(x))
+        assert maps.shape[2:] == (4, 4)
+        over_head = torch.stack([share * maps[:, :, y, x] for (y, x), share in cells.items()]).sum(0)
+        expected = torch.cat((over_head, maps.mean((2, 3))), 1)
+        torch.testing.assert_close(net.features(x), expected)
+
+
+def test_a_head_outside_the_crop_is_refused() -> None:
+    state = GenderNet((8, 8, 8, 6), (1, 1, 1, 1), head=(0.2, 0.2, 0.8, 0.8)).state_dict()
+    for head in ([0.2, 0.2, 0.8, 1.2], [0.8, 0.2, 0.2, 0.8], [0.2, 0.2, 0.8], [float("nan")] * 4):
+        with pytest.raises(ValueError, match="expected x0, y0, x1, y1 from 0 to 1"):
+            gendernet.build(state | {"head": torch.tensor(head)})

@@ -226,6 +226,7 @@ def test_a_json_file_about_something_else_is_let_be(tmp_path: Path) -> None:
         ("input_size", "many"),
         ("margin", "0"),
         ("margin", "nan"),
+        ("below", "6"),
         ("mean", "0.5"),
         ("std", "0,0,0"),
         ("std", "1,1,inf"),
@@ -336,8 +337,8 @@ def test_resampling_keeps_flat_pictures_flat_and_the_same_size_the_same(kind: st
 class Wants:
     """What a classifier says of its crops."""
 
-    def __init__(self, framing: str, resample: str, margin: float = 1.0) -> None:
-        self.size, self.margin, self.framing, self.resample = 24, margin, framing, resample
+    def __init__(self, framing: str, resample: str, margin: float = 1.0, below: float = 0.0) -> None:
+        self.size, self.margin, self.framing, self.resample, self.below = 24, margin, framing, resample, below
 
 
 def test_the_authors_way_is_to_resize_the_shorter_side_and_take_the_top_left() -> None:
@@ -346,6 +347,16 @@ def test_the_authors_way_is_to_resize_the_shorter_side_and_take_the_top_left() -
     found = classifier_crops([torch.from_numpy(pixels)], faces, Wants("top-left", "lanczos4"))
     expected = cv2.resize(pixels, (24, 38), interpolation=cv2.INTER_LANCZOS4)[:24]
     assert np.abs(found[0].permute(1, 2, 0).numpy() * 255 - expected).max() <= 1.6
+
+
+@pytest.mark.parametrize("framing", ["head", "top-left"])
+@pytest.mark.parametrize("resample", ["bilinear", "lanczos", "lanczos4"])
+def test_crops_below_a_box_are_those_of_a_lower_box(framing: str, resample: str) -> None:
+    image = [torch.from_numpy(picture(90, 70)).float() / 255]
+    here, lower = ([[[20, y, 40, y + 20]]] for y in (15, 25))
+    found = classifier_crops(image, Faces.from_boxes(here, [(90, 70)]), Wants(framing, resample, 1.4, 0.5))
+    expected = classifier_crops(image, Faces.from_boxes(lower, [(90, 70)]), Wants(framing, resample, 1.4))
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("framing", ["head", "top-left"])

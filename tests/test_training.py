@@ -18,8 +18,10 @@ from anigender.classify import read_classifier
 from anigender.classify.gendernet import GenderNet
 from anigender.detect import read_head_detector
 from anigender.detect.headnet import STRIDES, HeadNet, RawHeads
+from anigender.faces import Faces
+from anigender.images import check, head_crops
 from anigender.train import dataset, detector, gender, verifier
-from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE, augment, frame, mix, plain
+from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE, alone, augment, frame, mix, plain
 from anigender.train.checkpoints import load_checkpoint
 from anigender.train.composites import Composer, CutOut
 from anigender.train.patterns import patterns
@@ -284,6 +286,57 @@ def test_views_of_one_picture_differ() -> None:
     views = augment(cached(1).repeat(6, 1, 1, 1), 32, np.random.default_rng(0), torch.Generator().manual_seed(0))
     apart = [(views[i] - views[j]).abs().mean() for i in range(6) for j in range(i)]
     assert min(apart) > 0.01
+
+
+def test_a_head_alone_is_surrounded_by_its_own_edge() -> None:
+    crops = cached(2)
+    lonely = alone(crops, 1.2)
+    side = round(CACHE_SIZE / CACHE_MARGIN * 1.2)
+    edge = (CACHE_SIZE - side) // 2
+    inside = slice(edge, CACHE_SIZE - edge)
+    assert torch.equal(lonely[..., inside, inside], crops[..., inside, inside])
+    assert torch.equal(lonely[..., 0, inside], crops[..., edge, inside])
+    assert torch.equal(lonely[..., inside, -1], crops[..., inside, CACHE_SIZE - 1 - edge])
+    assert torch.equal(alone(crops, CACHE_MARGIN), crops)
+
+
+def test_training_sees_what_inference_sees(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(0)
+    small = torch.rand(1, 3, 12, 12, generator=generator)
+    pixels = torch.nn.functional.interpolate(small, (240, 240), mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0)
+    rgba = torch.cat((pixels * 255, torch.full((240, 240, 1), 255.0)), 2).to(torch.uint8)
+    box = torch.tensor([[90.0, 80.0, 150.0, 140.0]])
+    kept = gender.cut(rgba.numpy(), box.numpy())
+    faces = Faces.from_boxes([box], [(240, 240)])
+    seen = head_crops(check([rgba[..., :3]]), faces, gender.SIZE, gender.MARGIN, gender.BELOW)
+    torch.testing.assert_close(plain(kept, gender.SIZE, gender.MARGIN, gender.BELOW), seen, atol=0.03, rtol=0)
+
+
+def test_the_head_window_is_where_the_head_is() -> None:
+    x0, y0, x1, y1 = gender.head_window()
+    assert (x1 - x0) == pytest.approx(1 / gender.MARGIN) and (x0 + x1) / 2 == pytest.approx(0.5)
+    assert (y1 - y0) == pytest.approx(1 / gender.MARGIN) and (y0 + y1) / 2 == pytest.approx(
+        0.5 - gender.BELOW / gender.MARGIN
+    )
+
+
+def test_going_on_from_a_net_that_saw_heads_alone(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    heads_only, wide = GenderNet().eval(), GenderNet(head=gender.head_window()).eval()
+    gender.save_gender(heads_only, 1.0, 0.0, tmp_path / "a.safetensors", (96, 1.0, 0.0))
+    gender.begin_from(wide, tmp_path / "a.safetensors")
+    before = GenderNet(head=gender.head_window())
+    before.load_state_dict(wide.state_dict())
+    x = torch.rand(2, 3, 64, 64)
+    width = heads_only.fc.in_features
+    with torch.no_grad():
+        expected = wide.features(x)[:, :width] @ heads_only.fc.weight.T + heads_only.fc.bias
+        torch.testing.assert_close(wide(x), expected, atol=2e-3, rtol=1e-2)
+    gender.save_gender(wide, 1.0, 0.0, tmp_path / "b.safetensors")
+    gender.begin_from(before, tmp_path / "b.safetensors")
+    gender.save_gender(GenderNet((8, 8, 8, 8)), 1.0, 0.0, tmp_path / "c.safetensors")
+    with pytest.raises(ValueError, match=r"c\.safetensors cannot be gone on from"):
+        gender.begin_from(wide, tmp_path / "c.safetensors")
 
 
 def test_cut_crops_show_the_head_in_their_middle() -> None:

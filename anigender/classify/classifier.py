@@ -24,7 +24,7 @@ class Classifier:
 
     Attributes:
         size: input side in pixels.
-        margin: how many box sides a crop shows.
+        margin, below: how many box sides a crop shows, and how far its centre lies under the box's.
         framing, resample: how crops are made (:func:`~.framing.classifier_crops`).
         probabilities: the net gives probabilities rather than logits.
 
@@ -37,7 +37,7 @@ class Classifier:
         self.net = net
         self.flip = flip
         self.size = settings.size
-        self.margin = settings.margin
+        self.margin, self.below = settings.margin, settings.below
         self.temperature = settings.temperature
         self.framing = settings.framing
         self.resample = settings.resample

@@ -21,7 +21,7 @@ AT_ONCE = 1 << 25  # values of regions that are resized together
 
 
 class Framed(Protocol):
-    """What is asked of a classifier; its ``framing`` and ``resample`` may be absent."""
+    """What is asked of a classifier; its ``below``, ``framing`` and ``resample`` may be absent."""
 
     size: int
     margin: float
@@ -33,16 +33,16 @@ def classifier_crops(images: Images | Batch, faces: Faces, classifier: Framed) -
     Args:
         images: the batch in which the faces were found.
         faces: their boxes, on the images' device.
-        classifier: says ``size``, ``margin``, and perhaps ``framing`` and ``resample``
+        classifier: says ``size``, ``margin``, and perhaps ``below``, ``framing`` and ``resample``
             (:data:`~.preprocessing.SETTINGS`).
 
     Returns:
         ``[N, 3, size, size]`` float32 in 0-1 on the images' device, in the faces' order.
     """
     framing, resample = getattr(classifier, "framing", "head"), getattr(classifier, "resample", "bilinear")
-    size, margin = classifier.size, classifier.margin
+    size, margin, below = classifier.size, classifier.margin, getattr(classifier, "below", 0.0)
     if framing == "head" and resample == "bilinear":
-        return head_crops(images, faces, size, margin)
+        return head_crops(images, faces, size, margin, below)
     batch = images if isinstance(images, Batch) else check(images)
     if faces.images != len(batch):
         raise ValueError(f"the faces belong to {faces.images} images, {len(batch)} were given")
@@ -54,7 +54,7 @@ def classifier_crops(images: Images | Batch, faces: Faces, classifier: Framed) -
         by_shape: dict[tuple[int, int], list[tuple[int, int, range, range]]] = {}
         for row, (box, image) in enumerate(zip(boxes, owners, strict=True)):
             if image in places:
-                ys, xs = _region(box, margin, height, width, square=framing == "head")
+                ys, xs = _region(box, margin, below, height, width, square=framing == "head")
                 by_shape.setdefault((len(ys), len(xs)), []).append((row, places[image], ys, xs))
         for (h, w), members in by_shape.items():
             step = max(1, AT_ONCE // (3 * h * w))
@@ -65,10 +65,14 @@ def classifier_crops(images: Images | Batch, faces: Faces, classifier: Framed) -
     return crops
 
 
-def _region(box: list[float], margin: float, height: int, width: int, square: bool) -> tuple[range, range]:
+def _region(
+    box: list[float], margin: float, below: float, height: int, width: int, square: bool
+) -> tuple[range, range]:
     """Rows and columns of what is shown of a box: a square that may leave the picture, or its part of the picture."""
     x0, y0, x1, y1 = box
-    w, h = max(1.0, x1 - x0) * margin, max(1.0, y1 - y0) * margin
+    w, h = max(1.0, x1 - x0), max(1.0, y1 - y0)
+    y0, y1 = y0 + below * max(w, h), y1 + below * max(w, h)
+    w, h = w * margin, h * margin
     if square:
         w = h = max(w, h)
     left, top = round((x0 + x1 - w) / 2), round((y0 + y1 - h) / 2)

@@ -24,9 +24,17 @@ class GenderNet(nn.Module):
         widths: channels of the four stages, at strides 2, 4, 8 and 16.
         depths: residual blocks of each stage.
         classes: outputs.
+        head: where the crop shows the head, x0, y0, x1 and y1 in shares of its sides. With it the activations are
+            pooled twice, over the head and over everything: what somebody wears counts, but not as much as the face.
     """
 
-    def __init__(self, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS, classes: int = 2) -> None:
+    def __init__(
+        self,
+        widths: Sequence[int] = WIDTHS,
+        depths: Sequence[int] = DEPTHS,
+        classes: int = 2,
+        head: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         self.stem = conv(3, widths[0], 2)
         stages = []
@@ -36,11 +44,22 @@ class GenderNet(nn.Module):
             stages.append(nn.Sequential(*down, *(Residual(width) for _ in range(depth))))
             before = width
         self.stages = nn.Sequential(*stages)
-        self.fc = nn.Linear(before, classes)
+        self.window = None if head is None else tuple(head)
+        if head is not None:
+            self.register_buffer("head", torch.tensor(head))  # for the file; what is computed with is the window
+        self.fc = nn.Linear(before if head is None else 2 * before, classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """``[B, 3, S, S]`` to the pooled activations ``[B, widths[-1]]``."""
-        return self.stages(self.stem(x)).mean((2, 3))
+        """``[B, 3, S, S]`` to the pooled activations ``[B, fc.in_features]``."""
+        maps = self.stages(self.stem(x))
+        everything = maps.mean((2, 3))
+        if self.window is None:
+            return everything
+        x0, y0, x1, y1 = self.window
+        down, across = (torch.linspace(0, 1, side + 1, device=maps.device) for side in maps.shape[2:])
+        weight = down.clamp(y0, y1).diff()[:, None] * across.clamp(x0, x1).diff()  # of the cells, by their share in it
+        weight = (weight / weight.sum()).to(maps.dtype)
+        return torch.cat(((maps * weight).sum((2, 3)), everything), 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, 3, S, S]`` to logits ``[B, classes]``."""
@@ -53,15 +72,22 @@ def matches(keys: Mapping[str, Tensor]) -> bool:
 
 
 def build(state: Mapping[str, Tensor], settings: Mapping[str, str] | None = None) -> GenderNet:
-    """A net of the state dict's own widths and depths, with its weights; there is nothing to set."""
+    """A net of the state dict's own widths and depths, with its weights; there is nothing to set.
+
+    Raises:
+        ValueError: the head is no part of the crop.
+    """
     widths, depths = [state["stem.0.weight"].shape[0]], []
     for i in range(4):
         blocks = {int(name.split(".")[2]) for name in state if name.startswith(f"stages.{i}.")}
         depths.append(len(blocks) - (i > 0))
         if i:
             widths.append(state[f"stages.{i}.0.0.weight"].shape[0])
+    head = None if "head" not in state else state["head"].double().tolist()
+    if head is not None and not (len(head) == 4 and 0 <= head[0] < head[2] <= 1 and 0 <= head[1] < head[3] <= 1):
+        raise ValueError(f"its head is {head}, expected x0, y0, x1, y1 from 0 to 1")
     with torch.device("meta"):
-        net = GenderNet(widths, depths, state["fc.weight"].shape[0])
+        net = GenderNet(widths, depths, state["fc.weight"].shape[0], head)
     net.load_state_dict(
         {
             name: state[name].float() if name in state else torch.zeros((), dtype=torch.int64)

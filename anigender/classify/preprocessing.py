@@ -18,6 +18,7 @@ REQUIRED = ("input_size", "margin", "mean", "std")
 SETTINGS = {
     "input_size": "side of the net's input in pixels",
     "margin": "side of what is shown over the side of the head's box",
+    "below": "how far the middle of what is shown lies under the box's, over the side of that box (default: 0)",
     "mean": "what is subtracted from the channels, in units of 0-1: three numbers in the net's channel order",
     "std": "what the channels are then divided by: three numbers",
     "channel_order": "RGB (default) or BGR",
@@ -46,6 +47,7 @@ class Preprocessing:
 
     size: int
     margin: float
+    below: float
     mean: tuple[float, ...]
     std: tuple[float, ...]
     columns: tuple[int, int]
@@ -69,12 +71,14 @@ def preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
     if size != int(size):
         raise ValueError(f"{PREFIX}input_size is {size}, expected whole pixels")
     (margin,) = _numbers(metadata, "margin", 1, 0.05, 20)
+    (below,) = _numbers({PREFIX + "below": "0", **metadata}, "below", 1, -5, 5)
     mean = _numbers(metadata, "mean", 3, -1e4, 1e4)
     std = _numbers(metadata, "std", 3, 1e-6, 1e6)
     (temperature,) = _numbers({PREFIX + "temperature": "1", **metadata}, "temperature", 1, 1e-3, 1e3)
     return Preprocessing(
         size=int(size),
         margin=margin,
+        below=below,
         mean=mean,
         std=std,
         columns=gender_columns(metadata.get(PREFIX + "labels", "female,male").split(",")),

@@ -94,6 +94,22 @@ def verifier(**options: Any) -> None:
     type=click.Path(path_type=Path, dir_okay=False, exists=True),
     help="An earlier classifier that labels the unlabelled faces; several are averaged.",
 )
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A gender classifier of this program to go on from, with a third of the learning rate.",
+)
+@click.option(
+    "--strength",
+    default=0.45,
+    show_default=True,
+    type=click.FloatRange(0.05, 1),
+    help="How much views differ from pictures.",
+)
+@click.option(
+    "--mixed", default=0.12, show_default=True, type=click.FloatRange(0, 1), help="Share of views made of two pictures."
+)
 @click.option("--hold-out", multiple=True, help="A folder of gender/ to validate on instead of learning from it.")
 def gender(hold_out: tuple[str, ...], teachers: tuple[Path, ...], **options: Any) -> None:
     """Train the gender classifier on head crops.
@@ -101,6 +117,7 @@ def gender(hold_out: tuple[str, ...], teachers: tuple[Path, ...], **options: Any
     \b
     anigender train gender --data DIR --output gender.safetensors
     anigender train gender --data DIR --output second.safetensors --teacher gender.safetensors
+    anigender train gender --data DIR --output third.safetensors --from second.safetensors --strength 0.6 --mixed 0.3
     anigender train gender --data DIR --output test.safetensors --hold-out conan --hold-out genshin
     """
     from ..train.gender import Options, train

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-CACHE_MARGIN = 1.6  # cached crops show this many head sides, so that any framing can be cut from them
-CACHE_SIZE = 144
+CACHE_MARGIN = 2.4  # cached crops show this many head sides, so that any framing can be cut from them
+CACHE_SIZE = 192
 
 
 def frame(
@@ -45,12 +45,24 @@ def frame(
     return F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
 
 
-def plain(crops: Tensor, size: int, margin: float = 1.0) -> Tensor:
+def alone(crops: Tensor, margin: float) -> Tensor:
+    """Cached crops as if the picture ended around the head: its edge there is repeated, as for a face icon.
+
+    Args:
+        crops: ``[B, C, K, K]``.
+        margin: how many head sides of the picture are left.
+    """
+    gone = round((CACHE_SIZE - CACHE_SIZE / CACHE_MARGIN * margin) / 2)
+    kept = torch.arange(CACHE_SIZE).clamp(gone, CACHE_SIZE - 1 - gone)
+    return crops[:, :, kept][:, :, :, kept]
+
+
+def plain(crops: Tensor, size: int, margin: float = 1.0, below: float = 0.0) -> Tensor:
     """The framing that inference uses, from cached uint8 RGBA crops over white, as RGB in 0-1."""
     x = crops.float() / 255
     n = len(x)
     zeros = torch.zeros(n)
-    x = frame(x, size, torch.full((n,), margin), torch.zeros(n, 2), zeros, zeros.bool())
+    x = frame(x, size, torch.full((n,), margin), torch.tensor([0.0, below]).expand(n, 2), zeros, zeros.bool())
     return x[:, :3] * x[:, 3:] + (1 - x[:, 3:])
 
 
@@ -166,7 +178,13 @@ def _degrade(x: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
 
 
 def augment(
-    crops: Tensor, size: int, rng: np.random.Generator, generator: torch.Generator, strength: float = 1.0
+    crops: Tensor,
+    size: int,
+    rng: np.random.Generator,
+    generator: torch.Generator,
+    strength: float = 1.0,
+    margin: float = 1.0,
+    below: float = 0.0,
 ) -> Tensor:
     """Training views of cached crops.
 
@@ -174,7 +192,8 @@ def augment(
         crops: ``[B, 4, K, K]`` uint8 RGBA, see :data:`CACHE_MARGIN`.
         size: side of the result.
         rng, generator: the randomness; equal seeds give equal views.
-        strength: 1 for training, less for milder views.
+        strength: of the changes, from 0.
+        margin, below: of the framing that inference uses, around which views vary.
 
     Returns:
         ``[B, 3, size, size]`` in 0-1.
@@ -184,11 +203,12 @@ def augment(
     def normal(scale: float, *more: int) -> Tensor:
         return torch.randn(n, *more, generator=generator) * scale * strength
 
-    margin = torch.empty(n).uniform_(1.08 - 0.3 * strength, 1.08 + 0.3 * strength, generator=generator)
+    shown = margin * torch.empty(n).uniform_(1.08 - 0.3 * strength, 1.08 + 0.3 * strength, generator=generator)
+    shift = normal(0.05, 2) + torch.tensor([0.0, below])
     turn = torch.where(torch.rand(n, generator=generator) < 0.5, normal(0.06), normal(0.3))
     mirror = torch.rand(n, generator=generator) < 0.5
     stretch = (normal(0.05)).exp()
-    x = frame(crops.float() / 255, size, margin, normal(0.05, 2), turn, mirror, stretch)
+    x = frame(crops.float() / 255, size, shown, shift, turn, mirror, stretch)
     x = x[:, :3] * x[:, 3:] + _backgrounds(n, size, generator) * (1 - x[:, 3:])
     return _degrade(_restyle(_colour(x, generator, strength), generator, strength), rng, strength)
 

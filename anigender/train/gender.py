@@ -33,16 +33,15 @@ from ..images import check, head_crops
 from ..inference import mixed_precision, placed
 from ..weights import read_weights, save_weights
 from . import dataset
-from .augment import CACHE_MARGIN, CACHE_SIZE, augment, mix, plain
+from .augment import CACHE_MARGIN, CACHE_SIZE, alone, augment, mix, plain
 from .checkpoints import Average, Log, cosine, half_precision, load_checkpoint, parameter_groups, save_checkpoint
 
 EPOCH = 8192  # labelled views
-SIZE = 96
-SMALL = 64  # views of the first epochs: less than half the work while the coarse features are learned
-MARGIN = 1.0
+SIZE = 112
+SMALL = 80  # views of the first epochs: half the work while the coarse features are learned
+MARGIN, BELOW = 1.5, 0.17  # the head, the shoulders and the collar: clothes tell where a face does not
+ALONE = 0.25  # of a batch are seen as if the picture ended around the head
 LABELLED, UNLABELLED = 128, 64  # views in a batch, two of each character and of each unlabelled face
-STRENGTH = 0.45  # of the views' changes: at full strength a net of this size does not even fit what it is shown
-MIXED = 0.12  # of a batch
 CONTRAST = 0.2  # weight of telling characters apart
 MEAN, STD = 0.5, 0.25
 
@@ -55,12 +54,15 @@ class Options:
     output: Path
     detector: str = "auto"
     epochs: int = 46
-    small_epochs: int = 26  # at most three quarters of all
+    small_epochs: int = 26  # at most three quarters of all; none where it starts from another net
     learning_rate: float = 1.5e-3
     seed: int = 0
     device: str = "cpu"
     hold_out: tuple[str, ...] = ()
     teachers: tuple[Path, ...] = ()
+    start: Path | None = None  # a net of this architecture to go on from
+    strength: float = 0.45  # of the views' changes: at full strength a net of this size does not fit what it is shown
+    mixed: float = 0.12  # of a batch
     own_labels_from: int = 8  # before that the unlabelled faces have the teachers' labels, or none
     refresh: int = 10
     resume: bool = False
@@ -89,9 +91,33 @@ class Student(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = GenderNet()
+        self.net = GenderNet(head=head_window())
         width = self.net.fc.in_features
         self.project = nn.Sequential(nn.Linear(width, width), nn.ReLU(inplace=True), nn.Linear(width, 128))
+
+
+def head_window() -> tuple[float, float, float, float]:
+    """Where crops of :data:`MARGIN` and :data:`BELOW` show the head, in shares of their sides."""
+    half = 0.5 / MARGIN
+    middle = 0.5 - BELOW / MARGIN
+    return 0.5 - half, max(0.0, middle - half), 0.5 + half, middle + half
+
+
+def begin_from(net: GenderNet, path: Path) -> None:
+    """Give a new net the weights of a file; where that net saw heads alone, what it made of them counts for the head.
+
+    Raises:
+        ValueError: it is of other widths or depths.
+    """
+    tensors, _ = read_weights(path)
+    state = build(tensors).state_dict()
+    if "head" not in state:
+        weight = state["fc.weight"]
+        state |= {"head": net.state_dict()["head"], "fc.weight": torch.cat((weight, torch.zeros_like(weight)), 1)}
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} cannot be gone on from: {error}") from error
 
 
 def contrast(projected: Tensor, identity: Tensor, temperature: float = 0.15) -> Tensor:
@@ -130,8 +156,8 @@ def labelled_crops(data: Path, detector: str, cache: Path | None) -> tuple[Crops
     """
     from .relabel import relabel
 
-    if cache is not None and cache.is_file():
-        stored = torch.load(cache, weights_only=True)
+    stored = torch.load(cache, weights_only=True) if cache is not None and cache.is_file() else None
+    if stored is not None and stored["pixels"].shape[-1] == CACHE_SIZE:
         rows = {picture.file: picture for picture in dataset.read_pictures(data)}
         pictures = [rows[file] for file in stored["files"]]
         pixels, labels = stored["pixels"], stored["labels"]
@@ -227,8 +253,9 @@ class Draws(IterableDataset):
         seed: int,
         size: int = SIZE,
         strength: float = 1.0,
+        mixed: float = 0.0,
     ) -> None:
-        self.size, self.strength = size, strength
+        self.size, self.strength, self.mixed = size, strength, mixed
         self.crops, self.identities = crops, identities
         self.unlabelled, self.soft, self.seed = unlabelled, soft, seed
         groups: dict[str, list[int]] = defaultdict(list)
@@ -263,8 +290,10 @@ class Draws(IterableDataset):
                 pixels = torch.cat((pixels, self.unlabelled[more]))
                 target = torch.cat((target, torch.zeros(len(more), 2) if soft is None else soft[more]))
                 identity = torch.cat((identity, first_unlabelled + more))
-            views = augment(pixels, self.size, rng, generator, self.strength)
-            mix(views, target, identity, rng, MIXED)
+            lonely = np.flatnonzero(rng.random(len(pixels)) < ALONE)
+            pixels[lonely] = alone(pixels[lonely], float(rng.uniform(0.95, 1.25)))
+            views = augment(pixels, self.size, rng, generator, self.strength, MARGIN, BELOW)
+            mix(views, target, identity, rng, self.mixed)
             yield views, target, identity
 
 
@@ -274,11 +303,19 @@ def normalise(x: Tensor, device: str) -> Tensor:
 
 
 @torch.no_grad()
-def predict(model: GenderNet, pixels: Tensor, device: str, size: int = SIZE, flip: bool = False) -> Tensor:
+def predict(
+    model: GenderNet,
+    pixels: Tensor,
+    device: str,
+    size: int = SIZE,
+    margin: float = MARGIN,
+    below: float = BELOW,
+    flip: bool = False,
+) -> Tensor:
     """Logits ``[N, 2]`` of cached crops in the plain framing, averaged with the mirrored ones where asked."""
     out = []
     for part in pixels.split(128):
-        x = normalise(plain(part, size, MARGIN), device)
+        x = normalise(plain(part, size, margin, below), device)
         with mixed_precision(device):
             logits = model(x).float()
             if flip:
@@ -294,10 +331,17 @@ def calibrated(logits: Tensor, temperature: float, bias: float) -> Tensor:
 
 def calibrate(data: Path, source: Path, output: Path, detector: str = "auto", device: str = "cpu") -> None:
     """Fit the temperature and bias of a gender net's file anew on ``val``, as after averaging several."""
-    tensors, _ = read_weights(source)
-    net = placed(build(tensors).eval(), device)
+    tensors, metadata = read_weights(source)
+    net, framing = placed(build(tensors).eval(), device), framing_of(metadata)
     _, judge = labelled_crops(data, detector, output.parent / "crops.cache.pt")
-    save_gender(net, *fit_calibration(predict(net, judge.pixels, device), judge.labels), output)
+    calibration = fit_calibration(predict(net, judge.pixels, device, *framing), judge.labels)
+    save_gender(net, *calibration, output, framing)
+
+
+def framing_of(metadata: Mapping[str, str]) -> tuple[int, float, float]:
+    """Input size, margin and how far below the head's a crop's centre lies, as a classifier's file declares them."""
+    size, margin, below = (float(metadata.get(f"anigender.{name}", 0)) for name in ("input_size", "margin", "below"))
+    return int(size), margin, below
 
 
 def teachings(options: Options, unlabelled: Tensor) -> Tensor | None:
@@ -306,8 +350,8 @@ def teachings(options: Options, unlabelled: Tensor) -> Tensor | None:
     for path in options.teachers:
         tensors, metadata = read_weights(path)
         net = placed(build(tensors).eval(), options.device)
-        size, temperature = int(metadata["anigender.input_size"]), float(metadata["anigender.temperature"])
-        answers.append((predict(net, unlabelled, options.device, size, flip=True) / temperature).softmax(1))
+        logits = predict(net, unlabelled, options.device, *framing_of(metadata), flip=True)
+        answers.append((logits / float(metadata["anigender.temperature"])).softmax(1))
     return torch.stack(answers).mean(0) if answers else None
 
 
@@ -341,7 +385,11 @@ def train(options: Options) -> None:
     names = {name: i for i, name in enumerate(sorted({p.character for p in learn.pictures}))}
     identities = torch.tensor([names[p.character] for p in learn.pictures])
 
-    model = placed(Student(), device)
+    student, highest = Student(), options.learning_rate
+    if options.start is not None:
+        highest /= 3  # the first third of the way is behind it
+        begin_from(student.net, options.start)
+    model = placed(student, device)
     average = Average(model, 0.998)
     optimiser = torch.optim.AdamW(parameter_groups(model, 0.05), lr=options.learning_rate)
     checkpoint = options.output.with_suffix(".checkpoint.pt")
@@ -356,7 +404,7 @@ def train(options: Options) -> None:
         step, epoch, best, average.steps = state["step"], state["epoch"], state["best"], state["step"]
         soft, temperature, bias = state.get("soft"), state["temperature"], state["bias"]
     log = Log(options.output.with_suffix(".log.jsonl"), options.resume)
-    small_epochs = min(options.small_epochs, options.epochs * 3 // 4)
+    small_epochs = 0 if options.start is not None else min(options.small_epochs, options.epochs * 3 // 4)
     per_epoch = EPOCH // LABELLED
     while epoch < options.epochs:
         size = SMALL if epoch < small_epochs else SIZE
@@ -371,7 +419,8 @@ def train(options: Options) -> None:
             soft,
             options.seed + 1000 * (epoch + 1),
             size,
-            STRENGTH,
+            options.strength,
+            options.mixed,
         )
         batches = iter(DataLoader(draws, batch_size=None, num_workers=1, prefetch_factor=4))
         model.train()
@@ -380,7 +429,7 @@ def train(options: Options) -> None:
         for _ in bar:
             views, target, identity = next(batches)
             for group in optimiser.param_groups:
-                group["lr"] = options.learning_rate * learning_rate_at(step / per_epoch, small_epochs, options.epochs)
+                group["lr"] = highest * learning_rate_at(step / per_epoch, small_epochs, options.epochs)
             target, identity = target.to(device), identity.to(device)
             with mixed_precision(device):
                 features = model.net.features(normalise(views, device))
@@ -425,8 +474,15 @@ def train(options: Options) -> None:
         save_checkpoint(checkpoint, state if soft is None else state | {"soft": soft})
 
 
-def save_gender(model: GenderNet, temperature: float, bias: float, output: Path) -> None:
+def save_gender(
+    model: GenderNet,
+    temperature: float,
+    bias: float,
+    output: Path,
+    framing: tuple[int, float, float] = (SIZE, MARGIN, BELOW),
+) -> None:
     """The net in half precision with its preprocessing and calibration, as one safetensors file."""
+    size, margin, below = framing
     state = half_precision(model)
     # The bias goes into the last layer, the temperature into the metadata, where a reader finds it.
     state["fc.bias"] = (model.fc.bias.detach() + model.fc.bias.new_tensor([0.0, bias])).half()
@@ -437,8 +493,9 @@ def save_gender(model: GenderNet, temperature: float, bias: float, output: Path)
             "anigender.kind": "classifier",
             "anigender.architecture": "gendernet",
             "anigender.labels": "female,male",
-            "anigender.input_size": str(SIZE),
-            "anigender.margin": str(MARGIN),
+            "anigender.input_size": str(size),
+            "anigender.margin": str(margin),
+            "anigender.below": str(below),
             "anigender.mean": ",".join([str(MEAN)] * 3),
             "anigender.std": ",".join([str(STD)] * 3),
             "anigender.channel_order": "RGB",
