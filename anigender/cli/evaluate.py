@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,34 @@ def gender_table(figures: dict[str, Any]) -> list[str]:
             f"  {name:<18}{own['balanced_accuracy']:>9.3f}{own['female_recall']:>8.3f}{own['male_recall']:>8.3f}"
             f"{own['calibration_error']:>8.3f}{own['count']:>8}"
         )
+    low, high = figures["intervals"]["balanced_accuracy"]
+    lines += [
+        "",
+        f"  balanced accuracy {low:.3f} to {high:.3f} (95 %, over characters); accuracy {figures['accuracy']:.3f}",
+    ]
+    for gender, own in figures["classes"].items():
+        lines.append(f"  {gender:<8} precision {own['precision']:.3f}, recall {own['recall']:.3f}, F1 {own['f1']:.3f}")
+    sections = {"by head size": figures["by_head_size"], **{f"by {k}": v for k, v in figures["by"].items()}}
+    for heading, rows in {**sections, "stress test": figures.get("stress", {})}.items():
+        if rows:
+            lines += ["", f"  {heading:<32}{'balanced':>9}{'women':>8}{'men':>8}{'count':>8}"]
+            lines += [
+                f"  {name:<32}{own['balanced_accuracy']:>9.3f}{own['female_recall']:>8.3f}{own['male_recall']:>8.3f}"
+                f"{own['count']:>8}"
+                for name, own in rows.items()
+            ]
+    if "stress_loss" in figures:
+        lines.append(f"  lost on average: {figures['stress_loss']:.3f}")
     return lines
+
+
+def without_nan(value: Any) -> Any:
+    """The same figures with None for what cannot be said: JSON has no NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(own) for key, own in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [without_nan(own) for own in value]
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 @click.command("evaluate")
@@ -61,6 +89,13 @@ def gender_table(figures: dict[str, Any]) -> list[str]:
 @click.option("--classifier", default="auto", show_default=True, help="auto, or a weights file.")
 @click.option("--device", default=None, help="cpu, cuda …")
 @click.option("--folder", "folders", multiple=True, help="Gender on all pictures of this folder instead of val.")
+@click.option("--by", multiple=True, metavar="COLUMN", help="Gender also by the values of this column of the manifest.")
+@click.option("--stress", is_flag=True, help="Gender also in worse pictures and boxes: grey, blurred, turned, small …")
+@click.option(
+    "--report",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the gender figures here as HTML, with plots and the worst mistakes.",
+)
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), help="Write all figures as JSON here.")
 def command(
     what: str,
@@ -69,6 +104,9 @@ def command(
     classifier: str,
     device: str | None,
     folders: tuple[str, ...],
+    by: tuple[str, ...],
+    stress: bool,
+    report: Path | None,
     output: Path | None,
 ) -> None:
     """Measure the detector and the gender classifier on pictures of characters they never saw.
@@ -77,24 +115,34 @@ def command(
     anigender evaluate --data DIR
     anigender evaluate detector --data DIR --detector animeface-2009
     anigender evaluate gender --data DIR --classifier mine.safetensors --output figures.json
+    anigender evaluate gender --data DIR --by kind --stress --report report.html
     """
     from ..evaluate.detector import evaluate_detector
     from ..evaluate.gender import evaluate_gender
 
     figures: dict[str, Any] = {}
-    if output is not None and not output.parent.is_dir():  # said now, not after minutes of measuring
-        raise click.UsageError(f"--output: there is no folder {output.parent}")
+    for option, file in (("--output", output), ("--report", report)):
+        if file is not None and not file.parent.is_dir():  # said now, not after minutes of measuring
+            raise click.UsageError(f"{option}: there is no folder {file.parent}")
+    if what == "detector" and (by or stress or report is not None):
+        raise click.UsageError("--by, --stress and --report are about gender: evaluate gender, or all")
     try:
         pipeline = load(detector, classifier, device)
         if what in ("all", "detector"):
             figures["detector"] = evaluate_detector(data, pipeline.detector)
         if what in ("all", "gender"):
-            figures["gender"] = evaluate_gender(data, pipeline, folders)
+            figures["gender"] = evaluate_gender(data, pipeline, folders, by, stress=stress)
     except (ValueError, ImportError, RuntimeError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
     if "detector" in figures:
         click.echo("\n".join(detector_table(figures["detector"])) + "\n")
     if "gender" in figures:
         click.echo("\n".join(gender_table(figures["gender"])))
+    if report is not None:
+        from ..evaluate.html_report import html_report, mistakes_sheet
+
+        sheet = mistakes_sheet(data, figures["gender"]["mistakes"])
+        title = f"Gender: {classifier} on " + (", ".join(folders) or "val")
+        atomic_write_text(report, html_report(figures["gender"], title, sheet))
     if output is not None:
-        atomic_write_text(output, json.dumps(figures, indent=2) + "\n")
+        atomic_write_text(output, json.dumps(without_nan(figures), indent=2, allow_nan=False) + "\n")

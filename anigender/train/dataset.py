@@ -91,6 +91,18 @@ def read_pictures(data: Path) -> list[Picture]:
     return pictures
 
 
+def read_column(data: Path, name: str) -> dict[str, str]:
+    """A column of ``gender/manifest.csv``, by file.
+
+    Raises:
+        ValueError: there is none of that name; the message lists them.
+    """
+    rows = _rows(data / "gender" / "manifest.csv")
+    if rows and name not in rows[0]:
+        raise ValueError(f"manifest.csv has no column {name!r}; it has {', '.join(rows[0])}")
+    return {row["file"]: row[name] for row in rows}
+
+
 def read_known_boxes(data: Path) -> dict[str, np.ndarray]:
     """``boxes.csv`` as head squares ``[n, 4]`` by file."""
     found: dict[str, list[list[float]]] = defaultdict(list)
