@@ -425,8 +425,10 @@ def test_what_is_held_out_depends_on_the_name_alone(tiny: Path) -> None:
 
 
 def test_a_folder_without_the_data_says_what_is_missing(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="manifest.csv is missing: --data must name"):
+    with pytest.raises(ValueError, match="expected gender/manifest.csv, manifest.csv or metadata.csv, or pictures in"):
         dataset.read_pictures(tmp_path)
+    with pytest.raises(FileNotFoundError, match="boxes.csv is missing: --data must name"):
+        dataset.read_known_boxes(tmp_path)
 
 
 @pytest.fixture

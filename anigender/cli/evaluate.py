@@ -90,6 +90,7 @@ def without_nan(value: Any) -> Any:
 @click.option("--device", default=None, help="cpu, cuda …")
 @click.option("--folder", "folders", multiple=True, help="Gender on all pictures of this folder instead of val.")
 @click.option("--by", multiple=True, metavar="COLUMN", help="Gender also by the values of this column of the manifest.")
+@click.option("--all-pictures", is_flag=True, help="Gender on all pictures, not on those kept out of training only.")
 @click.option("--stress", is_flag=True, help="Gender also in worse pictures and boxes: grey, blurred, turned, small …")
 @click.option(
     "--report",
@@ -105,6 +106,7 @@ def command(
     device: str | None,
     folders: tuple[str, ...],
     by: tuple[str, ...],
+    all_pictures: bool,
     stress: bool,
     report: Path | None,
     output: Path | None,
@@ -116,6 +118,7 @@ def command(
     anigender evaluate detector --data DIR --detector animeface-2009
     anigender evaluate gender --data DIR --classifier mine.safetensors --output figures.json
     anigender evaluate gender --data DIR --by kind --stress --report report.html
+    anigender evaluate gender --data my/pictures --all-pictures   (with the folders female and male)
     """
     from ..evaluate.detector import evaluate_detector
     from ..evaluate.gender import evaluate_gender
@@ -131,7 +134,7 @@ def command(
         if what in ("all", "detector"):
             figures["detector"] = evaluate_detector(data, pipeline.detector)
         if what in ("all", "gender"):
-            figures["gender"] = evaluate_gender(data, pipeline, folders, by, stress=stress)
+            figures["gender"] = evaluate_gender(data, pipeline, folders, by, stress=stress, everything=all_pictures)
     except (ValueError, ImportError, RuntimeError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
     if "detector" in figures:
@@ -142,7 +145,7 @@ def command(
         from ..evaluate.html_report import html_report, mistakes_sheet
 
         sheet = mistakes_sheet(data, figures["gender"]["mistakes"])
-        title = f"Gender: {classifier} on " + (", ".join(folders) or "val")
+        title = f"Gender: {classifier} on " + ("all pictures" if all_pictures else ", ".join(folders) or "val")
         atomic_write_text(report, html_report(figures["gender"], title, sheet))
     if output is not None:
         atomic_write_text(output, json.dumps(without_nan(figures), indent=2, allow_nan=False) + "\n")

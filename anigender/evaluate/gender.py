@@ -72,15 +72,17 @@ def evaluate_gender(
     by: Sequence[str] = (),
     repeats: int = 1000,
     stress: bool = False,
+    everything: bool = False,
 ) -> dict[str, Any]:
     """Figures on ``val``, or on every picture of whole ``folders`` (for models that never saw them).
 
     Args:
-        data: the data folder.
+        data: the data folder, or labelled pictures of somebody's own (:mod:`anigender.train.own_pictures`).
         pipeline: what is measured.
         folders: of ``gender/``.
         by: columns of the manifest by whose values figures are given.
         repeats: draws of the bootstrap over characters.
+        everything: on all pictures, whatever their split, for models that saw none of them.
         stress: also measure on worse pictures and boxes (:mod:`anigender.evaluate.stress`), which takes minutes.
 
     Returns:
@@ -96,7 +98,8 @@ def evaluate_gender(
     """
     pictures = dataset.read_pictures(data)
     columns = {name: dataset.read_column(data, name) for name in by}
-    pictures = [p for p in pictures if (p.folder in folders if folders else p.split == "val")]
+    if not everything:
+        pictures = [p for p in pictures if (p.folder in folders if folders else p.split == "val")]
     if not pictures:
         raise ValueError(
             f"no pictures to evaluate in {data}" + (f" for the folders {', '.join(folders)}" if folders else "")

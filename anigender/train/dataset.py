@@ -1,8 +1,9 @@
 """What there is to learn from: the labelled pictures, and where their heads are known to be.
 
-Reads the layout ``gender/manifest.csv``, ``detection/boxes.csv``, ``detection/animeface2009.csv``,
-``detection/illustrations`` and ``detection/negatives`` under one data directory. All boxes are turned into head
-squares here, so that nothing downstream knows which convention a label came in.
+Reads other people's labelled folders (:mod:`.own_pictures`) or the layout ``gender/manifest.csv``,
+``detection/boxes.csv``, ``detection/animeface2009.csv``, ``detection/illustrations`` and ``detection/negatives`` under
+one data directory. All boxes are turned into head squares here, so that nothing downstream knows which convention a
+label came in.
 """
 
 from __future__ import annotations
@@ -11,46 +12,16 @@ import csv
 import statistics
 import zlib
 from collections import defaultdict
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from ..boxes import HEAD_PER_TIGHT_FACE, HEAD_RISE_PER_TIGHT_FACE, head_from_face
+from .own_pictures import TABLES, read_own
+from .picture import GENDERS, Picture
 
-GENDERS = ("female", "male")
-
-
-@dataclass
-class Picture:
-    """One labelled picture.
-
-    Attributes:
-        file: path relative to the data directory.
-        character, gender, kind, split: as in the manifest; empty for illustrations.
-        width, height: pixels.
-        heads: ``[n, 4]`` head squares (xyxy, may reach beyond the picture).
-        complete: no other head is in the picture.
-        source: where ``heads`` came from: ``known``, ``teacher``, ``icon``, ``detector`` or ``none``.
-    """
-
-    file: str
-    width: int = 0
-    height: int = 0
-    character: str = ""
-    gender: str = ""
-    kind: str = ""
-    split: str = "train"
-    alpha: bool = False
-    heads: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
-    complete: bool = False
-    source: str = "none"
-
-    @property
-    def folder(self) -> str:
-        """The game, show or set that the picture comes from."""
-        return self.file.split("/")[1]
+MANIFEST = Path("gender", "manifest.csv")
 
 
 def held_out(file: str, share: float = 0.25) -> bool:
@@ -71,9 +42,11 @@ def _square(row: dict[str, str]) -> list[float]:
 
 
 def read_pictures(data: Path) -> list[Picture]:
-    """All pictures of ``gender/manifest.csv`` in its order, without heads."""
+    """All pictures of ``gender/manifest.csv`` in its order, or of a folder of somebody's own, without heads."""
+    if not (data / MANIFEST).is_file():
+        return read_own(data)
     pictures = []
-    for row in _rows(data / "gender" / "manifest.csv"):
+    for row in _rows(data / MANIFEST):
         if row["gender"] not in GENDERS:
             raise ValueError(f"manifest.csv: {row['file']} has gender {row['gender']!r}, expected one of {GENDERS}")
         pictures.append(
@@ -92,15 +65,18 @@ def read_pictures(data: Path) -> list[Picture]:
 
 
 def read_column(data: Path, name: str) -> dict[str, str]:
-    """A column of ``gender/manifest.csv``, by file.
+    """A column of the table that lists the pictures, by file.
 
     Raises:
-        ValueError: there is none of that name; the message lists them.
+        ValueError: there is no table or none of that name; the message lists them.
     """
-    rows = _rows(data / "gender" / "manifest.csv")
+    table = next((data / own for own in (MANIFEST, *TABLES) if (data / own).is_file()), None)
+    if table is None:
+        raise ValueError(f"{data} has no manifest.csv, so there is no column {name!r}")
+    rows = _rows(table)
     if rows and name not in rows[0]:
-        raise ValueError(f"manifest.csv has no column {name!r}; it has {', '.join(rows[0])}")
-    return {row["file"]: row[name] for row in rows}
+        raise ValueError(f"{table.name} has no column {name!r}; it has {', '.join(rows[0])}")
+    return {row.get("file") or row["file_name"]: row[name] for row in rows}
 
 
 def read_known_boxes(data: Path) -> dict[str, np.ndarray]:
@@ -140,6 +116,8 @@ def plausible(picture: Picture, head: np.ndarray) -> bool:
         return (y1 + y2) / 2 < 0.75 * picture.height and share > 0.2
     if picture.kind == "face":
         return share > 0.35
+    if picture.kind == "picture":  # of somebody's own: anything
+        return True
     return share > 0.12
 
 
@@ -150,7 +128,8 @@ def label_heads(pictures: list[Picture], data: Path) -> None:
     of that folder's icons usually is (the median over those in which the teacher found it). The icons matter most
     for men, of whom the teacher misses about half.
     """
-    known, teacher = read_known_boxes(data), read_teacher(data)
+    own = not (data / MANIFEST).is_file()
+    known, teacher = ({}, {}) if own else (read_known_boxes(data), read_teacher(data))
     layouts: dict[str, list[np.ndarray]] = defaultdict(list)
     for picture in pictures:
         size = np.array([picture.width, picture.height] * 2, np.float32)
@@ -185,6 +164,8 @@ def read_illustrations(data: Path) -> list[Picture]:
 
 
 def list_negatives(data: Path, split: str) -> list[str]:
-    """Patches without a whole face, relative paths; ``split`` is ``train`` or ``val``."""
+    """Patches without a whole face, relative paths; ``split`` is ``train`` or ``val``. Own folders have none."""
+    if not (data / MANIFEST).is_file():
+        return []
     files = sorted(f"detection/negatives/{path.name}" for path in (data / "detection" / "negatives").iterdir())
     return [file for file in files if held_out(file) == (split == "val")]

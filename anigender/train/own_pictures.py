@@ -1,0 +1,212 @@
+"""Labelled pictures of anybody's own: folders named by gender, or a table, divided for learning and judging.
+
+Layouts, the first that fits:
+
+- ``manifest.csv`` or ``metadata.csv`` in the folder: ``file`` (or ``file_name``) and ``gender`` (or ``label``), and
+  where known ``character``, ``kind`` and ``split`` (``train``, or ``val``, ``validation`` or ``test``).
+- ``train/female/…``, ``train/male/…`` and the same under ``validation``, ``val`` or ``test``, as the Hugging Face
+  package ``datasets`` reads them.
+- ``female/…`` and ``male/…``; a folder inside them is a character.
+
+Genders may go by any usual word (``1girl``, ``men`` …).
+"""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from ..classify.preprocessing import LABELS
+from ..folders import SUFFIXES
+from .picture import Picture
+
+TABLES = ("manifest.csv", "metadata.csv")
+SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
+SHARE = 0.15  # of the characters (or of pictures that are unlike all others) that are kept for judging
+NEAR = 3  # bits of 64 by which two pictures' hashes may differ and still be one picture saved twice
+BANDS = 4  # of 16 bits each: two hashes that differ in fewer than 4 bits agree in at least one
+
+
+def read_own(data: Path) -> list[Picture]:
+    """All pictures of a folder in one of the layouts above, each with its split; unreadable ones are left out.
+
+    Raises:
+        ValueError: no such layout, an unknown gender, a gender without pictures, or one file under two genders; the
+            message says what to do.
+    """
+    table = next((data / name for name in TABLES if (data / name).is_file()), None)
+    pictures = _from_table(data, table) if table is not None else _from_folders(data)
+    genders: dict[str, str] = {}
+    for picture in pictures:
+        if genders.setdefault(picture.file, picture.gender) != picture.gender:
+            raise ValueError(f"{picture.file} is said to be female and male: keep the right one of both")
+    pictures = list({picture.file: picture for picture in pictures}.values())
+    prints = _look(data, pictures)
+    pictures = [picture for picture in pictures if picture.file in prints]
+    for gender in ("female", "male"):
+        if not any(picture.gender == gender for picture in pictures):
+            raise ValueError(f"{data} holds no readable picture of the gender {gender}: both are needed")
+    if not any(picture.split for picture in pictures):
+        divide(pictures, [prints[picture.file] for picture in pictures])
+    for picture in pictures:
+        picture.split = picture.split or "train"
+        picture.character = picture.character or picture.file
+    return pictures
+
+
+def gender_of(word: str) -> str | None:
+    """``female`` or ``male`` for any usual word.
+
+    >>> gender_of("1Girl"), gender_of("men"), gender_of("cat")
+    ('female', 'male', None)
+    """
+    return next((gender for gender, words in LABELS.items() if word.strip().lower() in words), None)
+
+
+def _from_table(data: Path, table: Path) -> list[Picture]:
+    pictures = []
+    with table.open(newline="", encoding="utf-8-sig") as stream:
+        for line, row in enumerate(csv.DictReader(stream), 2):
+            file, word = row.get("file") or row.get("file_name"), row.get("gender") or row.get("label")
+            if not file or not word:
+                raise ValueError(f"{table}, line {line}: expected the columns file and gender, it has {', '.join(row)}")
+            gender = gender_of(word)
+            if gender is None:
+                raise ValueError(f"{table}, line {line}: gender is {word!r}, expected female or male")
+            split = (row.get("split") or "").strip().lower()
+            if split and split not in SPLITS:
+                raise ValueError(f"{table}, line {line}: split is {split!r}, expected one of {', '.join(SPLITS)}")
+            pictures.append(
+                Picture(
+                    file,
+                    character=row.get("character") or "",
+                    gender=gender,
+                    kind=row.get("kind") or "picture",
+                    split=SPLITS.get(split, ""),
+                )
+            )
+    return pictures
+
+
+def _from_folders(data: Path) -> list[Picture]:
+    below = sorted(path for path in data.iterdir() if path.is_dir())
+    splits = [path for path in below if path.name.lower() in SPLITS and any(map(_is_gender, path.iterdir()))]
+    roots = [(path, SPLITS[path.name.lower()]) for path in splits] or [(data, "")]
+    pictures = []
+    for root, split in roots:
+        for folder in sorted(filter(_is_gender, root.iterdir())):
+            for path in sorted(folder.rglob("*")):
+                if path.suffix.lower() in SUFFIXES and path.is_file():
+                    inside = path.relative_to(folder).parts
+                    pictures.append(
+                        Picture(
+                            path.relative_to(data).as_posix(),
+                            character=f"{folder.name}/{inside[0]}" if len(inside) > 1 else "",
+                            gender=str(gender_of(folder.name)),
+                            kind="picture",
+                            split=split,
+                        )
+                    )
+    if not pictures:
+        seen = ", ".join(path.name for path in below[:8]) or "none"
+        raise ValueError(
+            f"{data} holds no labelled pictures: expected gender/manifest.csv, {' or '.join(TABLES)}, or pictures in "
+            f"the folders female and male; folders seen: {seen}"
+        )
+    return pictures
+
+
+def _is_gender(path: Path) -> bool:
+    return path.is_dir() and gender_of(path.name) is not None
+
+
+def difference_hash(image: Image.Image) -> int:
+    """64 bits, whether each of 8 x 8 places is brighter than the one to its right.
+
+    A picture that was resized, recompressed or recoloured keeps nearly all of them (Krawetz, "Kind of Like That",
+    2013).
+    """
+    small = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
+    bits = (small[:, 1:] > small[:, :-1]).reshape(-1)
+    return int.from_bytes(np.packbits(bits).tobytes(), "big")
+
+
+def _look(data: Path, pictures: Sequence[Picture]) -> dict[str, int]:
+    """The hash of every picture that can be read, whose size is written down on the way."""
+
+    def one(picture: Picture) -> int | None:
+        try:
+            with Image.open(data / picture.file) as image:
+                picture.width, picture.height = image.size
+                picture.alpha = "A" in image.getbands()
+                return difference_hash(image)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(one, pictures))
+    return {picture.file: print_ for picture, print_ in zip(pictures, found, strict=True) if print_ is not None}
+
+
+def near_duplicates(prints: Sequence[int]) -> list[int]:
+    """For each hash the lowest index of those it is, directly or over others, within :data:`NEAR` bits of."""
+    first_with: dict[int, int] = {}
+    parent = [first_with.setdefault(value, i) for i, value in enumerate(prints)]
+    different = list(first_with.values())
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for band in range(BANDS):
+        alike: dict[int, list[int]] = defaultdict(list)
+        for i in different:
+            alike[prints[i] >> 16 * band & 0xFFFF].append(i)
+        for members in alike.values():
+            values = np.array([prints[i] for i in members], np.uint64)
+            for k in range(1, len(members)):
+                differing = np.ascontiguousarray(values[:k] ^ values[k]).view(np.uint8).reshape(k, 8)
+                apart = np.unpackbits(differing, axis=1).sum(1)
+                for other in np.flatnonzero(apart <= NEAR).tolist():
+                    a, b = sorted((root(members[k]), root(members[other])))
+                    parent[b] = a
+    return [root(i) for i in range(len(prints))]
+
+
+def divide(pictures: Iterable[Picture], prints: Sequence[int]) -> None:
+    """Set every picture's split: about :data:`SHARE` are ``val``, the same ones whenever the pictures are the same.
+
+    Pictures of one character, and near duplicates, stay together, over several steps if need be.
+    """
+    pictures = list(pictures)
+    parent: dict[str, str] = {}
+
+    def root(name: str) -> str:
+        while parent.setdefault(name, name) != name:
+            name = parent[name]
+        return name
+
+    for picture, twin in zip(pictures, near_duplicates(prints), strict=True):
+        own, other = picture.character or picture.file, pictures[twin].character or pictures[twin].file
+        first, second = sorted((root(own), root(other)))
+        parent[second] = first
+    for picture in pictures:
+        name = root(picture.character or picture.file)
+        picture.split = "val" if zlib.crc32(name.encode()) % 1000 < SHARE * 1000 else "train"
+    for gender in ("female", "male"):
+        mine = [picture for picture in pictures if picture.gender == gender]
+        groups = sorted({root(picture.character or picture.file) for picture in mine})
+        if len(groups) > 1 and len({picture.split for picture in mine}) == 1:  # few pictures, all on one side
+            moved = "val" if mine[0].split == "train" else "train"
+            for picture in mine:
+                if root(picture.character or picture.file) == groups[0]:
+                    picture.split = moved

@@ -1,0 +1,41 @@
+"""One picture to learn from or to judge by, with what is known of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+GENDERS = ("female", "male")
+
+
+@dataclass
+class Picture:
+    """One labelled picture.
+
+    Attributes:
+        file: path relative to the data directory.
+        character, gender, kind, split: as in the manifest; empty for illustrations. Of somebody's own pictures, the
+            character is the file where none is known, and the kind ``picture``.
+        width, height: pixels.
+        heads: ``[n, 4]`` head squares (xyxy, may reach beyond the picture).
+        complete: no other head is in the picture.
+        source: where ``heads`` came from: ``known``, ``teacher``, ``icon``, ``detector`` or ``none``.
+    """
+
+    file: str
+    width: int = 0
+    height: int = 0
+    character: str = ""
+    gender: str = ""
+    kind: str = ""
+    split: str = "train"
+    alpha: bool = False
+    heads: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    complete: bool = False
+    source: str = "none"
+
+    @property
+    def folder(self) -> str:
+        """The game, show or set that the picture comes from; empty for pictures of somebody's own."""
+        return parts[1] if len(parts := self.file.split("/")) > 2 and parts[0] == "gender" else ""

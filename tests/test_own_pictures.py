@@ -1,0 +1,179 @@
+"""Labelled pictures of somebody's own: layouts, splits, near duplicates, and what is wrong with a folder."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from anigender.train import dataset
+from anigender.train.own_pictures import NEAR, difference_hash, near_duplicates, read_own
+from anigender.train.picture import Picture
+
+
+def draw(path: Path, seed: int, size: tuple[int, int] = (48, 40)) -> Path:
+    """A picture like no other, made of a few soft spots."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    small = np.random.default_rng(seed).integers(0, 256, (6, 7, 3), dtype=np.uint8)
+    Image.fromarray(small).resize(size, Image.Resampling.BICUBIC).save(path)
+    return path
+
+
+def table(path: Path, rows: list[dict[str, str]]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def split_of(pictures: list[Picture]) -> dict[str, str]:
+    return {picture.file: picture.split for picture in pictures}
+
+
+# -- layouts -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("women", "men"), [("female", "male"), ("Women", "Men"), ("1girl", "1boy")])
+def test_folders_named_by_gender(tmp_path: Path, women: str, men: str) -> None:
+    for i in range(30):
+        draw(tmp_path / women / f"{i}.png", i)
+        draw(tmp_path / men / f"{i}.png", 100 + i)
+    (tmp_path / women / "notes.txt").write_text("x")
+    draw(tmp_path / "neither" / "0.png", 500)
+    pictures = dataset.read_pictures(tmp_path)
+    assert [p.gender for p in pictures] == ["male" if p.file.startswith(men) else "female" for p in pictures]
+    assert len(pictures) == 60 and {p.split for p in pictures} == {"train", "val"}
+    assert all(p.character == p.file and p.folder == "" and (p.width, p.height) == (48, 40) for p in pictures)
+    assert split_of(pictures) == split_of(dataset.read_pictures(tmp_path))
+
+
+def test_folders_inside_are_characters_and_stay_together(tmp_path: Path) -> None:
+    for i in range(24):
+        for k in range(3):
+            gender = "female" if i % 2 else "male"
+            draw(tmp_path / gender / f"c{i}" / f"{k}.png", 10 * i + k)
+    pictures = read_own(tmp_path)
+    splits: dict[str, set[str]] = {}
+    for picture in pictures:
+        splits.setdefault(picture.character, set()).add(picture.split)
+    assert len(splits) == 24 and all(len(own) == 1 for own in splits.values())
+
+
+def test_splits_that_are_given_are_kept(tmp_path: Path) -> None:
+    for k, split in enumerate(("train", "validation", "test")):
+        for i, gender in enumerate(("female", "male")):
+            draw(tmp_path / split / gender / "a.png", 10 * k + i)
+    assert split_of(read_own(tmp_path)) == {
+        f"{split}/{gender}/a.png": "train" if split == "train" else "val"
+        for split in ("train", "validation", "test")
+        for gender in ("female", "male")
+    }
+
+
+def test_a_table(tmp_path: Path) -> None:
+    rows = [
+        {"file_name": "a.png", "label": "girl", "character": "x", "split": "Train", "artist": "p"},
+        {"file_name": "sub/b.png", "label": "male", "character": "", "split": "test", "artist": "q"},
+    ]
+    for i, row in enumerate(rows):
+        draw(tmp_path / row["file_name"], i)
+    table(tmp_path / "metadata.csv", rows)
+    first, second = dataset.read_pictures(tmp_path)
+    assert (first.file, first.gender, first.character, first.split) == ("a.png", "female", "x", "train")
+    assert (second.file, second.gender, second.character, second.split) == ("sub/b.png", "male", "sub/b.png", "val")
+    assert dataset.read_column(tmp_path, "artist") == {"a.png": "p", "sub/b.png": "q"}
+    with pytest.raises(ValueError, match=r"metadata\.csv has no column 'colour'; it has file_name, label"):
+        dataset.read_column(tmp_path, "colour")
+
+
+# -- what is wrong -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"file": "a.png", "gender": "cat"}], "line 2: gender is 'cat', expected female or male"),
+        ([{"name": "a.png", "gender": "male"}], "line 2: expected the columns file and gender, it has name, gender"),
+        ([{"file": "a.png", "gender": "male", "split": "some"}], "line 2: split is 'some', expected one of train"),
+        ([{"file": "a.png", "gender": g} for g in ("male", "female")], "a.png is said to be female and male"),
+        ([{"file": "a.png", "gender": "male"}], "no readable picture of the gender female"),
+    ],
+)
+def test_wrong_tables_are_explained(tmp_path: Path, rows: list[dict[str, str]], message: str) -> None:
+    draw(tmp_path / "a.png", 0)
+    table(tmp_path / "manifest.csv", rows)
+    with pytest.raises(ValueError, match=message):
+        read_own(tmp_path)
+
+
+def test_folders_of_something_else_are_explained(tmp_path: Path) -> None:
+    draw(tmp_path / "cats" / "a.png", 0)
+    with pytest.raises(ValueError, match="expected gender/manifest.csv, .* or pictures in the folders female and male"):
+        read_own(tmp_path)
+
+
+def test_an_empty_class_is_named_and_broken_pictures_are_left_out(tmp_path: Path) -> None:
+    draw(tmp_path / "female" / "a.png", 0)
+    (tmp_path / "male").mkdir()
+    (tmp_path / "male" / "broken.png").write_bytes(b"no picture")
+    with pytest.raises(ValueError, match="no readable picture of the gender male"):
+        read_own(tmp_path)
+    draw(tmp_path / "male" / "b.png", 1)
+    assert [picture.file for picture in read_own(tmp_path)] == ["female/a.png", "male/b.png"]
+
+
+# -- near duplicates ---------------------------------------------------------------------------------------------------
+
+
+def test_a_picture_saved_again_keeps_its_hash(tmp_path: Path) -> None:
+    with Image.open(draw(tmp_path / "a.png", 3, (300, 240))) as image:
+        first = difference_hash(image)
+        image.save(tmp_path / "a.jpg", quality=60)
+        image.resize((150, 120)).save(tmp_path / "small.png")
+        image.convert("L").save(tmp_path / "grey.png")
+    for name in ("a.jpg", "small.png", "grey.png"):
+        with Image.open(tmp_path / name) as again:
+            assert (difference_hash(again) ^ first).bit_count() <= NEAR
+    with Image.open(draw(tmp_path / "b.png", 4)) as other:
+        assert (difference_hash(other) ^ first).bit_count() > 10
+
+
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=12), st.data())
+def test_groups_are_those_of_comparing_all_with_all(prints: list[int], data: st.DataObject) -> None:
+    for value in list(prints)[:4]:
+        for bit in data.draw(st.lists(st.integers(0, 63), max_size=5)):
+            value ^= 1 << bit
+        prints.append(value)
+    expected = list(range(len(prints)))
+    for _ in prints:  # spread along chains
+        for i, a in enumerate(prints):
+            for j, b in enumerate(prints):
+                if (a ^ b).bit_count() <= NEAR:
+                    expected[i] = expected[j] = min(expected[i], expected[j])
+    assert near_duplicates(prints) == expected
+
+
+def test_near_duplicates_never_straddle_the_split(tmp_path: Path) -> None:
+    for i in range(40):
+        gender = "female" if i % 2 else "male"
+        path = draw(tmp_path / gender / f"{i}.png", i, (120, 100))
+        with Image.open(path) as image:
+            image.save(path.with_name(f"{i}_again.jpg"), quality=70)
+    splits = split_of(read_own(tmp_path))
+    assert len(splits) == 80
+    for file, split in splits.items():
+        if file.endswith(".png"):
+            assert splits[file.replace(".png", "_again.jpg")] == split
+
+
+def test_few_pictures_are_on_both_sides(tmp_path: Path) -> None:
+    for i in range(3):
+        draw(tmp_path / "female" / f"{i}.png", i)
+        draw(tmp_path / "male" / f"{i}.png", 10 + i)
+    for gender in ("female", "male"):
+        assert {p.split for p in read_own(tmp_path) if p.gender == gender} == {"train", "val"}
