@@ -199,7 +199,7 @@ def load(
         ImportError, RuntimeError: it needs a package that is not installed, or does not work.
 
     >>> load(device="cpu").classifier.size
-    96
+    112
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"

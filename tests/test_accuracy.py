@@ -25,9 +25,9 @@ WOMEN_AND_MEN_APART = {  # in the share of pictures in which a head is found; ai
     "screencap": 0.075,  # measured 0.069: all 52 women, 81 of 87 men
 }
 FALSE_HEADS_PER_NEGATIVE = 0.03  # measured 0.021 kept out, 0.011 on all; aim 0.03
-BALANCED_ACCURACY = 0.855  # measured 0.862, aim 0.90 and then 0.95
-RECALL = {"female": 0.875, "male": 0.83}  # measured 0.885 and 0.840, aim 0.87 and then 0.94 for both
-CALIBRATION_ERROR = 0.03  # measured 0.015
+BALANCED_ACCURACY = 0.86  # measured 0.866, aim 0.90 and then 0.95
+RECALL = {"female": 0.885, "male": 0.83}  # measured 0.893 and 0.840, aim 0.87 and then 0.94 for both
+CALIBRATION_ERROR = 0.03  # measured 0.013
 
 
 @pytest.fixture(scope="module")

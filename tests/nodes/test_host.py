@@ -253,4 +253,4 @@ def test_a_known_model_is_found_in_every_folder_of_the_host(comfy, part, monkeyp
     (comfy.folder / "extra" / "below").mkdir(parents=True)
     (comfy.folder / "extra" / "below" / "theirs.safetensors").write_bytes(weights.read_bytes())
     assert host.model_locations()[1] == comfy.folder / "extra"
-    assert host.load_models(classifier="theirs").pipeline.classifier.size == 96
+    assert host.load_models(classifier="theirs").pipeline.classifier.size == 112
