@@ -26,14 +26,14 @@ def command(inputs: Inputs, sheet: Path | None, tile: int) -> None:
     anigender show examples/ --sheet sheet.png
     """
     tiles: list[Image.Image] = []
-    click.echo(f"{'picture':<38}{'faces':>6}  {'who (confidence)':<52}tags")
+    click.echo(f"{'picture':<36}  {'faces':>6}  {'who (confidence)':<50}  tags")
     for result in inputs.results(keep_pixels=True):
         name = printable(inputs.relative(result.path))
         if result.faces is None or result.pixels is None:
-            click.echo(f"{name:<38}{'-':>6}  {result.error}")
+            click.echo(f"{name:<36}  {'-':>6}  {result.error}")
             continue
         who = ", ".join(f"{face.gender} {face.confidence:.2f}" for face in result.faces)
-        click.echo(f"{name:<38}{len(result.faces):>6}  {who:<52}{', '.join(image_tags(result.faces)[0])}")
+        click.echo(f"{name:<36}  {len(result.faces):>6}  {who:<50}  {', '.join(image_tags(result.faces)[0])}")
         if sheet is not None and len(tiles) < MOST:
             tiles.append(labelled_tile(result.pixels, result.faces, tile))
     if sheet is not None and tiles:
