@@ -175,7 +175,8 @@ class HeadDetector:
         # Pictures side by side, far apart: no box then meets one of another picture.
         aside = image[:, None] * (2.0 * max((max(size) for size in batch.sizes), default=0))
         keep = suppress((boxes + aside)[None], (scores >= self.threshold)[None], self.iou_threshold, 16, CONCENTRIC)[0]
-        return Faces(boxes[keep], scores[keep], image[keep], proposals.image_sizes)
+        kept = keep.nonzero()[:, 0]  # once: every index by a mask would be a wait of its own
+        return Faces(boxes[kept], scores[kept], image[kept], proposals.image_sizes)
 
     def _look(
         self,

@@ -10,9 +10,10 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from PIL import Image, ImageFilter
 from torch import Tensor
+
+from ..images import resize
 
 REGION = 4.0  # head sides kept around a head: enough for every box below
 HEAD = 128  # pixels that a head has at most in a region
@@ -40,15 +41,9 @@ def region(image: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
     if side > HEAD:
         scale = HEAD / side
         height, width = (max(1, round(extent * scale)) for extent in part.shape[:2])
-        part = resized(part, height, width)
+        part = resize(part[None], height, width)[0].permute(1, 2, 0)
         inside = inside * scale
     return part, inside
-
-
-def resized(image: Tensor, height: int, width: int) -> Tensor:
-    """``[H, W, 3]`` uint8 to another size, with antialiasing."""
-    x = image.permute(2, 0, 1)[None]
-    return F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)[0].permute(1, 2, 0)
 
 
 def _through_pillow(change: Callable[[Image.Image], Image.Image]) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
@@ -85,7 +80,7 @@ def _small(side: int) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
     def changed(image: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
         scale = min(1.0, side / float((box[2:] - box[:2]).max().clamp(min=1)))
         height, width = (max(1, round(extent * scale)) for extent in image.shape[:2])
-        return resized(image, height, width), box * scale
+        return resize(image[None], height, width)[0].permute(1, 2, 0), box * scale
 
     return changed
 
