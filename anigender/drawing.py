@@ -17,6 +17,7 @@ from torch import Tensor
 from .contact_sheet import COLOURS
 from .faces import Face, Faces
 from .images import to_rgb, unit_range
+from .transfer import on_device
 
 LETTERS = string.ascii_lowercase + string.digits + " %."
 
@@ -78,10 +79,7 @@ def draw_faces(
     drawn = unit_range(to_rgb(images))  # new memory: the given pictures stay
     height, width = drawn.shape[1:3]
     line = line_width or max(2, round(min(height, width) / 300))
-    colours = {
-        gender: torch.tensor(colour, device=drawn.device, dtype=torch.float32) / 255
-        for gender, colour in COLOURS.items()
-    }
+    colours = {gender: on_device(colour, drawn.device, torch.float32) / 255 for gender, colour in COLOURS.items()}
     for face in faces.cpu():
         _draw_one(drawn[face.image], face, colours[face.gender], label_of(face, labels, confidences), line)
     return drawn

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -57,6 +57,10 @@ class Faces:
         image_sizes: ``[B, 2]`` int64, (height, width) of every picture, also of those without a face.
         probabilities: ``[N, 2]`` float32, columns female and male, rows summing to 1; None before classification.
 
+    Attributes:
+        on_host: the same faces in host memory, where they have been copied there already; what needs numbers reads
+            those, so that the host waits for the device once and not at every question.
+
     Raises:
         ValueError: an array has another shape or an image index is out of range or out of order.
 
@@ -72,6 +76,7 @@ class Faces:
     image_index: Tensor
     image_sizes: Tensor
     probabilities: Tensor | None = None
+    on_host: Faces | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
         n = self.boxes.shape[0] if self.boxes.ndim else -1
@@ -182,13 +187,15 @@ class Faces:
         offsets = [0]
         for part in parts:
             offsets.append(offsets[-1] + part.images)
-        return cls(
+        whole = cls(
             torch.cat([part.boxes for part in parts]),
             torch.cat([part.scores for part in parts]),
             torch.cat([part.image_index + offset for part, offset in zip(parts, offsets, strict=False)]),
             torch.cat([part.image_sizes for part in parts]),
             torch.cat([_probabilities_or_none(part) for part in parts]) if classified else None,
         )
+        copies = [part.on_host for part in parts if part.on_host is not None]
+        return whole.copied(cls.concatenate(copies)) if len(copies) == len(parts) else whole
 
     # -- looking -----------------------------------------------------------------------------------------------
 
@@ -214,7 +221,7 @@ class Faces:
     @property
     def gender(self) -> list[str]:
         """The likelier gender of each face, as words."""
-        return [GENDERS[i] for i in self.gender_index.tolist()]
+        return [GENDERS[i] for i in self.cpu().gender_index.tolist()]
 
     @property
     def confidence(self) -> Tensor:
@@ -239,9 +246,10 @@ class Faces:
 
     def __getitem__(self, i: int) -> Face:
         """The ``i``-th face as plain numbers."""
-        row = self.boxes[i].tolist()
-        both = self.probabilities[i].tolist() if self.probabilities is not None else (None, None)
-        return Face(int(self.image_index[i]), (row[0], row[1], row[2], row[3]), float(self.scores[i]), *both)
+        host = self if self.on_host is None else self.on_host
+        row = host.boxes[i].tolist()
+        both = host.probabilities[i].tolist() if host.probabilities is not None else (None, None)
+        return Face(int(host.image_index[i]), (row[0], row[1], row[2], row[3]), float(host.scores[i]), *both)
 
     def __iter__(self) -> Iterator[Face]:
         """All faces as plain numbers; copies the arrays to the host once."""
@@ -333,18 +341,39 @@ class Faces:
     # -- moving ------------------------------------------------------------------------------------------------
 
     def to(self, device: torch.device | str) -> Faces:
-        """The same faces on another device."""
-        return Faces(
-            self.boxes.to(device),
-            self.scores.to(device),
-            self.image_index.to(device),
-            self.image_sizes.to(device),
-            None if self.probabilities is None else self.probabilities.to(device),
+        """The same faces on another device; to the host with one copy, from it without waiting."""
+        device = torch.device(device)
+        if device == self.device:
+            return self
+        if device.type == "cpu":
+            return self._read() if self.on_host is None else self.on_host
+        moved = Faces(
+            self.boxes.to(device, non_blocking=True),
+            self.scores.to(device, non_blocking=True),
+            self.image_index.to(device, non_blocking=True),
+            self.image_sizes.to(device, non_blocking=True),
+            None if self.probabilities is None else self.probabilities.to(device, non_blocking=True),
         )
+        host = self if self.device.type == "cpu" else self.on_host
+        return moved if host is None else moved.copied(host)
 
     def cpu(self) -> Faces:
         """The same faces in host memory."""
         return self.to("cpu")
+
+    def copied(self, host: Faces) -> Faces:
+        """These faces, remembering that ``host`` is the same in host memory."""
+        object.__setattr__(self, "on_host", host)  # the class is frozen
+        return self
+
+    def _read(self) -> Faces:
+        """In host memory, by one copy of all arrays side by side; float32 is exact for indices and sizes to 2**24."""
+        arrays = [self.boxes, self.scores, self.image_index, self.image_sizes]
+        if self.probabilities is not None:
+            arrays.append(self.probabilities)
+        whole = torch.cat([array.reshape(-1).float() for array in arrays]).cpu()
+        parts = whole.split([array.numel() for array in arrays])
+        return Faces(*(part.to(array.dtype).view(array.shape) for part, array in zip(parts, arrays, strict=True)))
 
     def clipped(self) -> Faces:
         """The same faces with their boxes cut off at the pictures' borders."""

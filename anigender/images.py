@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .faces import Faces
+from .texture import Texture, build
 
 Images = Tensor | Sequence[Tensor]
 
@@ -40,6 +42,18 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.sizes)
+
+    @cached_property
+    def texture(self) -> Texture:
+        """The pictures as crops are sampled from them; made once, whatever number of nets want crops."""
+        return build([(group.pixels, group.index) for group in self.groups], len(self), self.device)
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch on another device, queued: the host does not wait."""
+        if device == self.device:
+            return self
+        groups = [Group(group.pixels.to(device, non_blocking=True), group.index) for group in self.groups]
+        return Batch(groups, self.sizes, device, self.first)
 
 
 def check(images: Images, background: float = 1.0, first: int = 0) -> Batch:
@@ -138,14 +152,16 @@ def finite_error(index: int) -> ValueError:
 
 
 def resize(pixels: Tensor, height: int, width: int) -> Tensor:
-    """``[b, H, W, 3]`` to ``[b, 3, height, width]`` of the same dtype by antialiased bilinear interpolation.
+    """``[b, H, W, 3]`` to ``[b, 3, height, width]`` by antialiased bilinear interpolation, bytes on the CPU as bytes.
 
     Every pixel has a share in the result, so one NaN anywhere shows in it.
     """
     x = pixels.permute(0, 3, 1, 2)
     if x.shape[-2:] == (height, width):
         return x
-    if x.dtype in (torch.float16, torch.bfloat16):
+    if x.dtype == torch.uint8 and x.device.type != "cpu":
+        x = x.float() / 255  # only the CPU resamples bytes
+    elif x.dtype in (torch.float16, torch.bfloat16):
         x = x.float()
     return F.interpolate(x, (height, width), mode="bilinear", antialias=True, align_corners=False)
 
@@ -155,17 +171,22 @@ def unit_range(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
     return x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype).clamp(0, 1)
 
 
+def on_host(batch: Batch) -> bool:
+    """Whether the host may read the batch's boxes at no cost; elsewhere that would make it wait for the device."""
+    return batch.device.type == "cpu"
+
+
 def head_crops(images: Images | Batch, faces: Faces, size: int, margin: float = 1.0, below: float = 0.0) -> Tensor:
     """Square crops around all faces of a batch: the one place that turns a box into what a classifier sees.
 
     A crop is centred on its box, or ``below`` box sides under that, and ``margin`` times as wide as the box's longer
     side; where it leaves the picture, the picture's own edge is repeated. On the CPU each crop is cut at whole pixels
-    and resampled with an antialiasing filter; on other devices all crops of a batch are sampled at once, large ones
-    from a halved picture (a mip map; Williams, "Pyramidal parametrics", 1983) at four points per pixel.
+    and resampled with an antialiasing filter; on other devices all crops of a batch are sampled at once
+    (:mod:`anigender.texture`), and the host waits for nothing.
 
     Args:
         images: the batch in which the faces were found.
-        faces: their boxes, on the images' device.
+        faces: their boxes.
         size: side of a crop in pixels.
         margin: crop side over box side.
         below: how far the crop's centre lies under the box's, over the box's longer side.
@@ -187,24 +208,22 @@ def head_crops(images: Images | Batch, faces: Faces, size: int, margin: float = 
         raise ValueError(f"the faces belong to {faces.images} images, {len(batch)} were given")
     if not len(faces):
         return torch.zeros(0, 3, size, size, device=batch.device)
-    boxes = faces.boxes.to(batch.device)
+    boxes = faces.boxes.to(batch.device, non_blocking=True)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=1.0)
     if below:
         centres = centres + torch.stack((torch.zeros_like(sides), sides * below), 1)
     sides = sides * margin
-    rows_by_image: dict[int, list[int]] = {}
-    for row, image in enumerate(faces.image_index.tolist()):
-        rows_by_image.setdefault(image, []).append(row)
-    if batch.device.type == "cpu":
-        return _crops_one_by_one(batch, rows_by_image, centres, sides, size)
-    return _crops_at_once(batch, rows_by_image, centres, sides, size)
+    if on_host(batch):
+        return _cut(batch, faces.image_index, centres, sides, size)
+    return batch.texture.crops(faces.image_index.to(batch.device, non_blocking=True), centres, sides, size)
 
 
-def _crops_one_by_one(
-    batch: Batch, rows_by_image: dict[int, list[int]], centres: Tensor, sides: Tensor, size: int
-) -> Tensor:
+def _cut(batch: Batch, image_index: Tensor, centres: Tensor, sides: Tensor, size: int) -> Tensor:
     """The crops by cutting and shrinking bytes: a few tenths of a millisecond each."""
+    rows_by_image: dict[int, list[int]] = {}
+    for row, image in enumerate(image_index.tolist()):
+        rows_by_image.setdefault(image, []).append(row)
     crops = torch.empty(len(sides), 3, size, size, dtype=torch.uint8)
     lows = (centres - sides[:, None] / 2).round().long().tolist()
     extents = sides.round().clamp(min=1).long().tolist()
@@ -230,65 +249,3 @@ def _crops_one_by_one(
                     region = F.pad(region.float(), (left, right, top, bottom), mode="replicate")
                 crops[row] = region[0].to(torch.uint8)
     return crops.float().div_(255)
-
-
-def _crops_at_once(
-    batch: Batch, rows_by_image: dict[int, list[int]], centres: Tensor, sides: Tensor, size: int
-) -> Tensor:
-    """The crops by sampling mip maps of whole groups of pictures: a few kernels however many faces there are."""
-    crops = torch.zeros(len(sides), 3, size, size, device=batch.device)
-    levels = (sides / (2.0 * size)).log2().ceil().clamp(0, 12).long().tolist()
-    for group in batch.groups:
-        wanted = [(place, rows_by_image[image]) for place, image in enumerate(group.index) if image in rows_by_image]
-        if not wanted:
-            continue
-        pixels = group.pixels[[place for place, _ in wanted]] if len(wanted) < len(group.index) else group.pixels
-        x = pixels.permute(0, 3, 1, 2)
-        x = x.float() / 255 if x.dtype == torch.uint8 else x.float()
-        for level in range(max(levels[row] for _, rows in wanted for row in rows) + 1):
-            if level:
-                x = _halve(x)
-            here = [(i, [row for row in rows if levels[row] == level]) for i, (_, rows) in enumerate(wanted)]
-            here = [(i, rows) for i, rows in here if rows]
-            if here:
-                _sample(x, here, centres, sides, 1 << level, size, crops)
-    return crops.clamp_(0, 1)
-
-
-def _halve(x: Tensor) -> Tensor:
-    """Half the size by 2x2 averages; an odd side keeps its last row or column."""
-    return F.avg_pool2d(x, 2, ceil_mode=True, count_include_pad=False)
-
-
-def _sample(
-    x: Tensor,
-    rows_of_image: list[tuple[int, list[int]]],
-    centres: Tensor,
-    sides: Tensor,
-    shrunk: int,
-    size: int,
-    crops: Tensor,
-) -> None:
-    """Fill the crops of these rows from ``x [b, 3, h, w]``, pictures at ``1 / shrunk`` of their size."""
-    most = max(len(rows) for _, rows in rows_of_image)
-    padded = [rows + rows[:1] * (most - len(rows)) for _, rows in rows_of_image]
-    rows = torch.tensor(padded, device=x.device)
-    fine = 2 * size
-    steps = (torch.arange(fine, device=x.device, dtype=torch.float32) + 0.5) / fine - 0.5
-    # Pixel coordinates of the original, then of this level, then grid_sample's -1..1 (align_corners=False).
-    at = centres[rows][..., None] + sides[rows][..., None, None] * steps
-    unit = torch.tensor([x.shape[3], x.shape[2]], device=x.device, dtype=torch.float32)[:, None] * shrunk
-    at = at / unit * 2 - 1
-    grid = torch.stack(
-        (
-            at[:, :, 0, None, :].expand(-1, -1, fine, -1),
-            at[:, :, 1, :, None].expand(-1, -1, -1, fine),
-        ),
-        -1,
-    ).reshape(len(rows_of_image), most * fine, fine, 2)
-    chosen = [i for i, _ in rows_of_image]
-    source = x if len(chosen) == x.shape[0] else x[chosen]
-    out = F.grid_sample(source, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    out = F.avg_pool2d(out.reshape(len(chosen), 3, most, fine, fine).transpose(1, 2).flatten(0, 1), 2)
-    kept = [i * most + j for i, (_, own) in enumerate(rows_of_image) for j in range(len(own))]
-    crops[[row for _, own in rows_of_image for row in own]] = out[kept]

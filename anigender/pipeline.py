@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .classify import Classifier, classifier_crops, load_classifier
-from .detect import Detector, load_detector
+from .classify import Classifier, classifier_crops, load_classifier, samples
+from .detect import Detector, HeadDetector, load_detector
 from .detect.found import as_heads
 from .faces import Faces
-from .images import Batch, Images, check
+from .images import Batch, Images, check, on_host
 from .interruption import interruptible
 from .known_models import resolve
+from .padded import PaddedFaces, Room, read
+
+Part = TypeVar("Part")
 
 CHUNK = 16  # pictures worked on at once: enough to keep a device busy
 CHUNK_ON_CPU = 4  # what lies between two layers then fits the cache: measured a quarter faster than 16
@@ -102,12 +106,12 @@ class Pipeline:
         """
         if isinstance(images, Tensor) and images.ndim != 4:
             check(images)  # raises
-        parts = self._in_pieces(len(images), lambda first, last: self._run(images[first:last], first), progress)
+        parts = self._in_pieces(0, len(images), lambda first, last: self._run(images[first:last], first), progress)
         if not parts:
             check(images)
             empty = Faces.empty(torch.zeros(0, 2, dtype=torch.int64)).to(self.classifier.device)
             return empty.with_probabilities(torch.zeros(0, 2, device=self.classifier.device))
-        return Faces.concatenate(parts)
+        return Faces.concatenate(self._settled(images, parts))
 
     def classify(self, images: Images, faces: Faces, progress: Callable[[int, int], None] | None = None) -> Faces:
         """The given faces with (new) gender probabilities, for boxes that something else found.
@@ -128,14 +132,53 @@ class Pipeline:
         def judge(first: int, last: int) -> Faces:
             return self._judged(check(images[first:last], first=first), faces.of_images(first, last))
 
-        parts = self._in_pieces(len(images), judge, progress)
+        parts = self._in_pieces(0, len(images), judge, progress)
         return Faces.concatenate(parts) if parts else self._judged(check(images), faces)
 
-    def _run(self, images: Images, first: int) -> Faces:
+    def _run(self, images: Images, first: int, room: Room | None = None) -> Faces | PaddedFaces:
         batch = check(images, first=first)
         self._may_stop()
+        detector = self.detector
+        if isinstance(detector, HeadDetector) and self._stays_on_device(batch):
+            batch = batch.to(detector.device)
+            found = detector.detect_padded(batch, room or Room.usual(len(batch)))
+            judged = self._judged(batch, found.faces())
+            return replace(found, probabilities=judged.probabilities)
         # A detector that does not say what it frames is one of somebody's own, for heads.
-        return self._judged(batch, as_heads(self.detector.detect(batch), getattr(self.detector, "region", "head")))
+        return self._judged(batch, as_heads(detector.detect(batch), getattr(detector, "region", "head")))
+
+    def _stays_on_device(self, batch: Batch) -> bool:
+        """Whether everything can be done where the nets are, with one copy to the host at the end.
+
+        Pictures in host memory are copied to a CUDA device first, as bytes: that takes less time than shrinking them
+        on the host does. Where the host has to cut the crops itself, it needs the boxes before that.
+        """
+        device = self.detector.device
+        here = device == batch.device and not on_host(batch)
+        uploaded = device.type == "cuda" and batch.device.type == "cpu"
+        return (here or uploaded) and self.classifier.device == device and samples(self.classifier)
+
+    def _settled(self, images: Images, parts: Sequence[Faces | PaddedFaces]) -> list[Faces]:
+        """The faces of all pieces: the host waits for the device here, once.
+
+        Pieces with more faces than there was room for are done again with enough.
+        """
+        padded = [part for part in parts if isinstance(part, PaddedFaces)]
+        known = iter(read(padded)) if padded else iter(())
+        settled: list[Faces] = []
+        for part in parts:
+            found = next(known) if isinstance(part, PaddedFaces) else part
+            if isinstance(part, PaddedFaces) and isinstance(found, Room):
+                settled += self._again(images, part.first, part.first + len(part.sizes), found)
+            elif isinstance(found, Faces):
+                settled.append(found)
+        return settled
+
+    def _again(self, images: Images, first: int, last: int, room: Room) -> list[Faces]:
+        def work(start: int, end: int) -> Faces | PaddedFaces:
+            return self._run(images[start:end], start, room)
+
+        return self._settled(images, self._in_pieces(first, last, work, None))
 
     def _judged(self, batch: Batch, faces: Faces) -> Faces:
         self._may_stop()
@@ -148,14 +191,14 @@ class Pipeline:
             self.interrupt()
 
     def _in_pieces(
-        self, total: int, work: Callable[[int, int], Faces], progress: Callable[[int, int], None] | None
-    ) -> list[Faces]:
-        """What ``work(first, last)`` gives for all pictures, in pieces that become smaller when memory runs out."""
+        self, start: int, total: int, work: Callable[[int, int], Part], progress: Callable[[int, int], None] | None
+    ) -> list[Part]:
+        """What ``work(first, last)`` gives from ``start`` on, in pieces that become smaller when memory runs out."""
         chunk = self.chunk
         if chunk is None:
             chunk = CHUNK_ON_CPU if self.detector.device.type == "cpu" else CHUNK
-        parts: list[Faces] = []
-        done, chunk = 0, max(1, chunk)
+        parts: list[Part] = []
+        done, chunk = start, max(1, chunk)
         with interruptible(self.nets if self.interrupt else (), self._may_stop):
             while done < total:
                 last = min(total, done + chunk)
@@ -187,8 +230,7 @@ def load(
             the name of a known detector.
         classifier: ``auto``, the path of a classifier's file (safetensors, ``.pth`` and the like, or ONNX), or the
             name of a known classifier.
-        device: where to compute; CUDA where there is one, else the CPU, when None. Pictures may be elsewhere:
-            only small canvases and crops are moved.
+        device: where to compute; CUDA where there is one, else the CPU, when None. Pictures may be elsewhere.
         dtype: precision; bfloat16 where the device has it natively, else float32, when None.
         settings: preprocessing of the classifier where its file does not say it, or to override what it says
             (:data:`anigender.classify.SETTINGS`).

@@ -16,6 +16,7 @@ from .faces import Faces
 from .images import head_crops
 from .routing import select
 from .rules import Rule
+from .transfer import on_device
 
 
 def limit_faces(
@@ -91,7 +92,7 @@ def take_pictures(images: Tensor, indices: Sequence[int], blank: bool = False) -
         return images
     if blank and not indices:
         return torch.zeros(1, *images.shape[1:], dtype=images.dtype, device=images.device)
-    return images[torch.tensor(list(indices), dtype=torch.int64, device=images.device)]
+    return images[on_device(list(indices), images.device, torch.int64)]
 
 
 def take_masks(masks: Tensor, indices: Sequence[int], pictures: int, blank: bool = False) -> Tensor:
@@ -137,7 +138,7 @@ def take_faces(faces: Faces, indices: Sequence[int], blank: tuple[int, int] | No
     if indices:
         return Faces.concatenate([faces.of_image(i) for i in indices])
     nobody = faces.filter(torch.zeros(len(faces), dtype=torch.bool, device=faces.device))
-    sizes = faces.image_sizes[:0] if blank is None else torch.tensor([blank], device=faces.device)
+    sizes = faces.image_sizes[:0] if blank is None else on_device([blank], faces.device)
     return replace(nobody, image_sizes=sizes)
 
 

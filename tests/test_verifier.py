@@ -53,6 +53,10 @@ def verified(random_headnet_file: Path, tmp_path: Path) -> Iterator[HeadDetector
     yield read_head_detector(path, "cpu", torch.float32)
 
 
+def opinion(verifier: Verifier, pictures: Tensor, faces: Faces, chunk: int = 256) -> Tensor:
+    return verifier.scores(check(pictures), faces.boxes, faces.scores, faces.image_index, chunk)
+
+
 @pytest.mark.parametrize(
     ("level", "score", "expected"),
     [
@@ -69,7 +73,7 @@ def verified(random_headnet_file: Path, tmp_path: Path) -> Iterator[HeadDetector
 )
 def test_two_opinions_become_one(bright: Verifier, level: float, score: float, expected: float) -> None:
     faces = Faces.from_boxes([[[4, 4, 20, 20]]], sizes=[(32, 32)], scores=[[score]])
-    found = bright.scores(check(torch.full((1, 32, 32, 3), level)), faces)
+    found = opinion(bright, torch.full((1, 32, 32, 3), level), faces)
     assert found.tolist() == pytest.approx([expected], abs=4e-3)
 
 
@@ -80,11 +84,11 @@ def test_each_proposal_has_its_own_crop(bright: Verifier) -> None:
     faces = Faces.from_boxes([[[4, 4, 20, 20], [40, 4, 56, 20]], [[10, 10, 20, 20]]], sizes=[(32, 64)] * 2)
     faces = Faces(faces.boxes, torch.full((3,), 0.5), faces.image_index, faces.image_sizes)
     for chunk in (1, 2, 256):
-        assert bright.scores(check(pictures), faces, chunk).tolist() == pytest.approx([0.1192, 0.8808, 0.5], abs=4e-3)
+        assert opinion(bright, pictures, faces, chunk).tolist() == pytest.approx([0.1192, 0.8808, 0.5], abs=4e-3)
 
 
 def test_no_proposal_is_no_trouble(bright: Verifier, verified: HeadDetector) -> None:
-    assert bright.scores(check(torch.zeros(2, 8, 8, 3)), Faces.empty([(8, 8)] * 2)).shape == (0,)
+    assert opinion(bright, torch.zeros(2, 8, 8, 3), Faces.empty([(8, 8)] * 2)).shape == (0,)
     verified.proposal_threshold = 1.0
     faces = verified.detect(check(torch.rand(2, 64, 64, 3)))
     assert (len(faces), faces.images) == (0, 2)

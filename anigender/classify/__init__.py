@@ -18,6 +18,7 @@ from ..weights import ASSETS
 from . import gendernet, mobilenet, resnet, vgg
 from .classifier import Classifier
 from .framing import classifier_crops
+from .framing import samples as samples
 from .known import CLASSIFIERS, Known, known_file, known_settings
 from .onnx_net import OnnxNet
 from .preprocessing import PREFIX, REQUIRED, SETTINGS, normalised, sidecar_settings

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from ..transfer import on_device
 from .preprocessing import preprocessing
 
 CHUNK = 256  # crops in one forward: bounds memory, and larger batches are no faster
@@ -61,9 +62,9 @@ class Classifier:
     def outputs(self, crops: Tensor) -> Tensor:
         """What the net itself says of crops on any device: ``[N, C]`` float32, one piece."""
         device = self.device
-        mean = torch.tensor(self._mean, device=device)[:, None, None]
-        std = torch.tensor(self._std, device=device)[:, None, None]
-        x = crops.to(device)
+        mean = on_device(self._mean, device)[:, None, None]
+        std = on_device(self._std, device)[:, None, None]
+        x = crops.to(device, non_blocking=True)
         x = x.flip(1) if self._bgr else x
         x = ((x - mean) / std).to(self.dtype).contiguous(memory_format=torch.channels_last)
         return self.net(x).float()
@@ -76,7 +77,7 @@ class Classifier:
             found = found.clamp(min=SMALLEST_PROBABILITY).log()
         elif found.shape[1] == 1:
             found = torch.cat((torch.zeros_like(found), found), 1)
-        return found[:, self._columns]
+        return torch.stack([found[:, column] for column in self._columns], 1)
 
     @torch.inference_mode()
     def classify(self, crops: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..faces import Faces
 from ..images import Batch, Images, check, head_crops, unit_range
+from ..transfer import on_device
 
 LOBES = 3  # of Pillow's filter
 TAPS = 8  # of OpenCV's
@@ -25,6 +26,15 @@ class Framed(Protocol):
 
     size: int
     margin: float
+
+
+def _framing(classifier: Framed) -> tuple[str, str]:
+    return getattr(classifier, "framing", "head"), getattr(classifier, "resample", "bilinear")
+
+
+def samples(classifier: Framed) -> bool:
+    """Whether its crops are plain squares that can be sampled where the boxes are, without the host's knowing them."""
+    return _framing(classifier) == ("head", "bilinear")
 
 
 def classifier_crops(images: Images | Batch, faces: Faces, classifier: Framed) -> Tensor:
@@ -39,9 +49,9 @@ def classifier_crops(images: Images | Batch, faces: Faces, classifier: Framed) -
     Returns:
         ``[N, 3, size, size]`` float32 in 0-1 on the images' device, in the faces' order.
     """
-    framing, resample = getattr(classifier, "framing", "head"), getattr(classifier, "resample", "bilinear")
+    framing, resample = _framing(classifier)
     size, margin, below = classifier.size, classifier.margin, getattr(classifier, "below", 0.0)
-    if framing == "head" and resample == "bilinear":
+    if samples(classifier):
         return head_crops(images, faces, size, margin, below)
     batch = images if isinstance(images, Batch) else check(images)
     if faces.images != len(batch):
@@ -88,11 +98,11 @@ def _cut(pixels: Tensor, ys: range, xs: range) -> Tensor:
     height, width = pixels.shape[:2]
     inner = pixels[max(ys[0], 0) : ys[-1] + 1, max(xs[0], 0) : xs[-1] + 1]
     if inner.shape[0] != len(ys):
-        inner = pixels.index_select(0, torch.tensor(ys, device=pixels.device).clamp(0, height - 1))
+        inner = pixels.index_select(0, on_device(ys, pixels.device).clamp(0, height - 1))
         inner = inner[:, max(xs[0], 0) : xs[-1] + 1]
     if inner.shape[1] != len(xs):
-        columns = torch.tensor(xs, device=pixels.device).clamp(0, width - 1)
-        rows = torch.tensor(ys, device=pixels.device).clamp(0, height - 1)
+        columns = on_device(xs, pixels.device).clamp(0, width - 1)
+        rows = on_device(ys, pixels.device).clamp(0, height - 1)
         inner = pixels.index_select(0, rows).index_select(1, columns)
     return unit_range(inner.permute(2, 0, 1))
 

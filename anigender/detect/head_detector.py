@@ -12,7 +12,9 @@ from torch import Tensor
 
 from ..boxes import suppress
 from ..faces import Faces
-from ..images import Batch, finite_error, resize, unit_range
+from ..images import Batch, resize, unit_range
+from ..padded import PaddedFaces, Room, first_rows, read
+from ..transfer import on_device
 from .headnet import STRIDES, HeadNet
 from .verifier import Verifier
 
@@ -56,6 +58,11 @@ def _by_score(scores: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
     """Scores ``[B, K]`` and boxes ``[B, K, 4]``, each row by falling score."""
     scores, order = scores.sort(dim=1, descending=True, stable=True)
     return scores, boxes.gather(1, order[..., None].expand(-1, -1, 4))
+
+
+def _filled(image_index: Tensor, number: Tensor, images: int) -> Tensor:
+    """``[N]`` of which only the first ``number`` are meant; the others become the last picture's: it stays sorted."""
+    return torch.where(torch.arange(len(image_index), device=image_index.device) < number, image_index, images - 1)
 
 
 class _Look(NamedTuple):
@@ -120,16 +127,52 @@ class HeadDetector:
         """The heads of every picture, by falling score inside each, on the net's device.
 
         A score is the net's, less 0.2 for a head of another size than the surest one's (:func:`_discounted`), joined
-        with the verifier's. The host waits for the device once, to learn how many proposals there are, and once more
-        where the verifier has a say, to learn how many are left.
+        with the verifier's. The host waits for the device to learn how many proposals there are, and again where the
+        verifier has a say; :meth:`detect_padded` does without.
 
         Raises:
             ValueError: a picture holds NaN or infinity.
         """
+        if not len(batch):
+            return Faces.empty(torch.zeros(0, 2, dtype=torch.int64, device=self.device))
+        (found,) = read([self.detect_padded(batch, Room())])
+        assert isinstance(found, Faces), "there is room for all"
+        return found
+
+    @torch.inference_mode()
+    def detect_padded(self, batch: Batch, room: Room) -> PaddedFaces:
+        """The same, without the host's waiting for anything where ``room`` is limited. The batch is not empty."""
+        scores, boxes, finite = self._candidates(batch)
+        lowest = self.threshold if self.verifier is None else self.proposal_threshold
+        keep = suppress(boxes, scores >= lowest, self.iou_threshold)
+        if self.verifier is not None:
+            keep &= keep.cumsum(1) <= PROPOSALS
+        keep &= (boxes[..., 2:] - boxes[..., :2]).amin(-1) >= max(self.minimum_size, 1.0)
+        count, places = keep.shape
+        rows = first_rows(keep.flatten(), room.faces if self.verifier is None else room.proposals)
+        proposals = faces = keep.sum()
+        boxes, scores, image = boxes.flatten(0, 1)[rows], scores.flatten()[rows], _filled(rows // places, faces, count)
+        if self.verifier is not None:
+            scores = self.verifier.scores(batch, boxes, scores, image)
+            scores = torch.where(torch.arange(len(rows), device=scores.device) < proposals, scores, NO_BOX)
+            order = scores.argsort(descending=True, stable=True)
+            order = order[image[order].argsort(stable=True)]
+            boxes, scores, image = boxes[order], scores[order], image[order]
+            # Pictures side by side, far apart: no box then meets one of another picture.
+            aside = image[:, None] * (2.0 * max(max(size) for size in batch.sizes))
+            valid = scores >= max(self.threshold, 0.0)
+            kept = suppress((boxes + aside)[None], valid[None], self.iou_threshold, 16, CONCENTRIC)[0]
+            faces = kept.sum()
+            rows = first_rows(kept, room.faces)
+            boxes, scores, image = boxes[rows], scores[rows], _filled(image[rows], faces, count)
+        return PaddedFaces(
+            boxes, scores, image, torch.stack((proposals, faces)), finite, batch.sizes, room, batch.first
+        )
+
+    def _candidates(self, batch: Batch) -> tuple[Tensor, Tensor, Tensor]:
+        """Scores ``[B, K]`` and boxes ``[B, K, 4]`` of both looks, by falling score; ``[B]`` without NaN."""
         device = self.device
-        count = len(batch)
-        if not count:
-            return Faces.empty(torch.zeros(0, 2, dtype=torch.int64, device=device))
+        count, total = len(batch), sum(CANDIDATES)
         full: list[_Look] = []
         shrunk: list[_Look] = []
         for group in batch.groups:
@@ -140,43 +183,13 @@ class HeadDetector:
                 size = (max(1, round(height / SHRINK)), max(1, round(width / SHRINK)))
                 tiny = resize(small.permute(0, 2, 3, 1), *size)
                 shrunk.append(_Look(tiny.to(device, non_blocking=True), group.index, size))
-        total = sum(CANDIDATES)
         boxes = torch.zeros(count, total, 4, device=device)
         scores = torch.full((count, total), NO_BOX, device=device)
         finite = torch.ones(count, dtype=torch.bool, device=device)
         self._look(full, batch.sizes, slice(0, CANDIDATES[0]), (0.0, LARGEST_IN_FULL), boxes, scores, finite)
         self._look(shrunk, batch.sizes, slice(CANDIDATES[0], total), (SMALLEST_IN_SHRUNK, 1e9), boxes, scores, finite)
-
         scores, boxes = _by_score(_discounted(scores, boxes), boxes)
-        lowest = self.threshold if self.verifier is None else self.proposal_threshold
-        keep = suppress(boxes, scores >= lowest, self.iou_threshold)
-        if self.verifier is not None:
-            keep &= keep.cumsum(1) <= PROPOSALS
-        keep &= (boxes[..., 2:] - boxes[..., :2]).amin(-1) >= max(self.minimum_size, 1.0)
-        # The one wait: the finite flags ride along as one more column.
-        flags = torch.cat((keep, finite[:, None]), 1).cpu()
-        if not bool(flags[:, -1].all()):
-            raise finite_error(int((~flags[:, -1]).nonzero()[0]) + batch.first)
-        image, candidate = (axis.to(device) for axis in flags[:, :-1].nonzero(as_tuple=True))
-        found = Faces(
-            boxes[image, candidate],
-            scores[image, candidate],
-            image,
-            torch.tensor(batch.sizes, dtype=torch.int64, device=device),
-        )
-        return found if self.verifier is None else self._verified(batch, found, self.verifier)
-
-    def _verified(self, batch: Batch, proposals: Faces, verifier: Verifier) -> Faces:
-        """What is still above the threshold with the verifier's opinion, each head once, by falling score again."""
-        scores = verifier.scores(batch, proposals)
-        order = scores.argsort(descending=True, stable=True)
-        order = order[proposals.image_index[order].argsort(stable=True)]
-        boxes, scores, image = proposals.boxes[order], scores[order], proposals.image_index[order]
-        # Pictures side by side, far apart: no box then meets one of another picture.
-        aside = image[:, None] * (2.0 * max((max(size) for size in batch.sizes), default=0))
-        keep = suppress((boxes + aside)[None], (scores >= self.threshold)[None], self.iou_threshold, 16, CONCENTRIC)[0]
-        kept = keep.nonzero()[:, 0]  # once: every index by a mask would be a wait of its own
-        return Faces(boxes[kept], scores[kept], image[kept], proposals.image_sizes)
+        return scores, boxes, finite
 
     def _look(
         self,
@@ -197,7 +210,7 @@ class HeadDetector:
             canvas = (math.ceil(look.size[0] / STEP) * STEP, math.ceil(look.size[1] / STEP) * STEP)
             canvases.setdefault(canvas, []).append(look)
         for canvas, members in canvases.items():
-            index = torch.tensor([i for look in members for i in look.places], device=boxes.device)
+            index = on_device([i for look in members for i in look.places], boxes.device)
             raw = self.net(self._input(canvas, members, finite))
             logits, best = raw.logits.topk(min(columns.stop - columns.start, raw.logits.shape[1]), 1)
             squares = raw.squares.gather(1, best[..., None].expand(-1, -1, 3))
@@ -205,10 +218,10 @@ class HeadDetector:
             found = torch.cat((squares[..., :2] - half, squares[..., :2] + half), -1)
             works = [look.size for look in members for _ in look.places]
             wholes = [sizes[i] for look in members for i in look.places]
-            scale = torch.tensor(
-                [[w / ww, h / hh] * 2 for (h, w), (hh, ww) in zip(wholes, works, strict=True)], device=boxes.device
+            scale = on_device(
+                [[w / ww, h / hh] * 2 for (h, w), (hh, ww) in zip(wholes, works, strict=True)], boxes.device
             )
-            limits = torch.tensor([[w, h] * 2 for h, w in wholes], device=boxes.device, dtype=torch.float32)
+            limits = on_device([[w, h] * 2 for h, w in wholes], boxes.device, torch.float32)
             found = torch.minimum((found * scale[:, None]).clamp(min=0), limits[:, None])
             inside = (squares[..., 2] >= sides[0]) & (squares[..., 2] < sides[1])
             place = slice(columns.start, columns.start + logits.shape[1])
@@ -217,12 +230,12 @@ class HeadDetector:
 
     def _input(self, canvas: tuple[int, int], members: list[_Look], finite: Tensor) -> Tensor:
         """The pictures normalised and padded into one canvas size; notes in ``finite [B]`` which hold no NaN."""
-        mean = torch.tensor(self.mean, device=self.device)[:, None, None]
-        std = torch.tensor(self.std, device=self.device)[:, None, None]
+        mean = on_device(self.mean, self.device)[:, None, None]
+        std = on_device(self.std, self.device)[:, None, None]
         padded = []
         for look in members:
             if look.pixels.dtype.is_floating_point:
-                rows = torch.tensor(look.places, device=finite.device)
+                rows = on_device(look.places, finite.device)
                 finite[rows] &= look.pixels.flatten(1).sum(1, dtype=torch.float32).isfinite()
             x = (unit_range(look.pixels) - mean) / std
             padded.append(F.pad(x, (0, canvas[1] - look.size[1], 0, canvas[0] - look.size[0])))

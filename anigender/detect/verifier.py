@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..faces import Faces
 from ..images import Batch, head_crops
+from ..transfer import on_device
 from .headnet import Residual, conv
 
 PREFIX = "verifier."  # of its weights in the detector's file
@@ -61,24 +62,27 @@ class Verifier:
         self.mean = [float(v) for v in metadata["anigender.mean"].split(",")]
         self.std = [float(v) for v in metadata["anigender.std"].split(",")]
 
-    def scores(self, batch: Batch, proposals: Faces, chunk: int = 256) -> Tensor:
+    def scores(self, batch: Batch, boxes: Tensor, scores: Tensor, image_index: Tensor, chunk: int = 256) -> Tensor:
         """Both nets' opinions as one score.
 
         Args:
             batch: the pictures.
-            proposals: heads found in them, with the first net's scores.
+            boxes: ``[N, 4]`` heads proposed in them.
+            scores: ``[N]`` the first net's.
+            image_index: ``[N]`` which picture each is in.
             chunk: crops at a time.
 
         Returns:
             ``[N]`` in 0-1: the sigmoid of the sum of both logits, as of two witnesses who saw different things.
         """
-        crops = head_crops(batch, proposals, self.size, self.margin).to(proposals.device)
-        mean = torch.tensor(self.mean, device=crops.device)[:, None, None]
-        std = torch.tensor(self.std, device=crops.device)[:, None, None]
+        proposals = Faces(boxes, scores, image_index, on_device(batch.sizes, boxes.device, torch.int64).reshape(-1, 2))
+        crops = head_crops(batch, proposals, self.size, self.margin).to(boxes.device, non_blocking=True)
+        mean = on_device(self.mean, crops.device)[:, None, None]
+        std = on_device(self.std, crops.device)[:, None, None]
         dtype = next(self.net.parameters()).dtype
         logits = [
             self.net(((part - mean) / std).to(dtype).contiguous(memory_format=torch.channels_last)).float()
             for part in crops.split(chunk)
         ]
-        own = proposals.scores.logit(1e-6)
+        own = scores.clamp(min=0).logit(1e-6)
         return (own + torch.cat(logits)).sigmoid() if logits else own

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..transfer import on_device
 from ..weights import read_weights
 
 DEFAULT = "clip-vit-large-patch14-336"  # what the published heads were made with
@@ -67,8 +68,8 @@ class ClipEncoder:
     def encode(self, tiles: Tensor) -> Tensor:
         """See :class:`Encoder`."""
         parameter = next(self.net.parameters())
-        mean = torch.tensor(MEAN, device=parameter.device)[:, None, None]
-        std = torch.tensor(STD, device=parameter.device)[:, None, None]
+        mean = on_device(MEAN, parameter.device)[:, None, None]
+        std = on_device(STD, parameter.device)[:, None, None]
         x = (tiles.to(parameter.device) - mean) / std
         return self.net(pixel_values=x.to(parameter.dtype)).image_embeds.float()
 

@@ -1,0 +1,21 @@
+"""Small tables on their way to a device, and why that does not make the host wait."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def on_device(values: Sequence | Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
+    """Values that the host knows as a tensor on ``device``.
+
+    ``torch.tensor(values, device=...)`` waits until the device has them, and with that for all the work queued before.
+    A copy that does not block is queued like any other work; from ordinary memory the driver takes the values before
+    the call returns, so nothing needs to be kept.
+
+    >>> on_device([[1, 2]], "cpu").tolist()
+    [[1, 2]]
+    """
+    return torch.as_tensor(values, dtype=dtype).to(device, non_blocking=True)
