@@ -91,7 +91,8 @@ class Pipeline:
 
         Args:
             images: ``[B, H, W, C]`` or a sequence of ``[H, W, C]``; see :func:`anigender.images.check`.
-            progress: called with (pictures done, pictures in all) after each chunk; what it raises ends the call.
+            progress: called with (pictures done, pictures in all) after each chunk, on a GPU when it has been handed
+                over; what it raises ends the call.
 
         Returns:
             The faces, by falling detection score inside each picture; pictures without one simply have none.

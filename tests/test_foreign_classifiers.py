@@ -194,7 +194,7 @@ def test_later_declarations_win(tmp_path: Path) -> None:
     save_weights(path, small().state_dict(), {"anigender.input_size": "48", "anigender.margin": "1.5"})
     (tmp_path / f"{path.name}.json").write_text(json.dumps({"input_size": 40, "channel_order": "RGB"}))
     found = load_classifier(path, settings={"input_size": 32})
-    assert (found.size, found.margin, found._bgr) == (32, 1.5, False)
+    assert (found.size, found.margin, found.bgr) == (32, 1.5, False)
     assert load_classifier(path).size == 40
 
 

@@ -30,6 +30,8 @@ __all__ = [
     "Classifier",
     "Known",
     "classifier_crops",
+    "classifier_file",
+    "declared_by",
     "load_classifier",
     "read_classifier",
     "recognise",
@@ -81,13 +83,11 @@ def read_classifier(
         ValueError: no known architecture has these keys, the preprocessing is declared nowhere or makes no sense, or
             the net does not answer as a classifier of two genders does.
     """
-    given = normalised(settings or {}, "settings")
-    described = known_settings(path)
     if path.suffix.lower() == ".onnx":
+        given = normalised(settings or {}, "settings")
         model = OnnxNet(path, device)
-        return _checked(path, model, described | model.metadata | sidecar_settings(path) | given)
-    tensors, metadata = read_checkpoint(path)
-    declared = described | metadata | sidecar_settings(path) | given
+        return _checked(path, model, known_settings(path) | model.metadata | sidecar_settings(path) | given)
+    tensors, declared = _declared(path, settings)
     try:
         name = recognise(tensors)
     except ValueError as error:
@@ -101,6 +101,23 @@ def read_classifier(
     classifier = _checked(path, ready(net, device, torch.float32), declared)
     classifier.net = placed(classifier.net, device, dtype or native_dtype(device))
     return classifier
+
+
+def declared_by(
+    name: str | Path, settings: Mapping[str, Any] | None = None
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a classifier's checkpoint, and its preprocessing from wherever it is declared.
+
+    Args:
+        name, settings: as for :func:`load_classifier`; not an ONNX file.
+    """
+    return _declared(classifier_file(name), settings)
+
+
+def _declared(path: Path, settings: Mapping[str, Any] | None) -> tuple[dict[str, Tensor], dict[str, str]]:
+    tensors, metadata = read_checkpoint(path)
+    given = normalised(settings or {}, "settings")
+    return tensors, known_settings(path) | metadata | sidecar_settings(path) | given
 
 
 def _checked(path: Path, net: nn.Module, metadata: Mapping[str, str]) -> Classifier:
@@ -137,12 +154,17 @@ def load_classifier(
         ImportError: an ONNX file without onnxruntime.
         ValueError: neither a known name nor a file, or a file of something else.
     """
+    return read_classifier(classifier_file(name), device, dtype, settings)
+
+
+def classifier_file(name: str | Path) -> Path:
+    """The file that a classifier's name or path stands for; arguments and errors as of :func:`load_classifier`."""
     if str(name) in ("auto", "gender"):
-        return read_classifier(ASSETS / "gender.safetensors", device, dtype, settings)
+        return ASSETS / "gender.safetensors"
     path = Path(name)
     file = path if path.is_file() else known_file(path)
     if file is not None:
-        return read_classifier(file, device, dtype, settings)
+        return file
     if str(name) in CLASSIFIERS:
         raise ValueError(
             f"classifier {name!r} is not embedded: fetch it with `anigender models get {name}` and name it to "

@@ -28,6 +28,7 @@ class Classifier:
         margin, below: how many box sides a crop shows, and how far its centre lies under the box's.
         framing, resample: how crops are made (:func:`~.framing.classifier_crops`).
         probabilities: the net gives probabilities rather than logits.
+        mean, std, bgr: how crops are normalised, and whether their channels are turned round before.
 
     Raises:
         ValueError: the metadata make no sense; see :func:`~.preprocessing.preprocessing`.
@@ -45,9 +46,9 @@ class Classifier:
         self.output = settings.output
         self.probabilities = settings.output == "probabilities"
         self._columns = list(settings.columns)
-        self._bgr = settings.bgr
-        self._mean = settings.mean
-        self._std = settings.std
+        self.bgr = settings.bgr
+        self.mean = settings.mean
+        self.std = settings.std
 
     @property
     def device(self) -> torch.device:
@@ -62,16 +63,15 @@ class Classifier:
     def outputs(self, crops: Tensor) -> Tensor:
         """What the net itself says of crops on any device: ``[N, C]`` float32, one piece."""
         device = self.device
-        mean = on_device(self._mean, device)[:, None, None]
-        std = on_device(self._std, device)[:, None, None]
+        mean = on_device(self.mean, device)[:, None, None]
+        std = on_device(self.std, device)[:, None, None]
         x = crops.to(device, non_blocking=True)
-        x = x.flip(1) if self._bgr else x
+        x = x.flip(1) if self.bgr else x
         x = ((x - mean) / std).to(self.dtype).contiguous(memory_format=torch.channels_last)
         return self.net(x).float()
 
-    def _logits(self, crops: Tensor) -> Tensor:
-        """``[N, 2]``, columns female and male."""
-        found = self.outputs(crops)
+    def as_logits(self, found: Tensor) -> Tensor:
+        """The net's outputs ``[N, C]`` as ``[N, 2]``, columns female and male."""
         if self.probabilities:
             found = torch.cat((1 - found, found), 1) if found.shape[1] == 1 else found
             found = found.clamp(min=SMALLEST_PROBABILITY).log()
@@ -98,9 +98,9 @@ class Classifier:
             return torch.zeros(0, 2, device=self.device)
         answers = []
         for part in crops.split(max(1, min(CHUNK, CHUNK_PIXELS // self.size**2))):
-            logits = self._logits(part)
+            logits = self.as_logits(self.outputs(part))
             if self.flip:
-                logits = (logits + self._logits(part.flip(-1))) / 2
+                logits = (logits + self.as_logits(self.outputs(part.flip(-1)))) / 2
             answers.append(logits)
         return (torch.cat(answers) / self.temperature).softmax(1)
 

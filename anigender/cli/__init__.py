@@ -15,6 +15,7 @@ COMMANDS = {
     "quality": "quality",
     "evaluate": "evaluate",
     "train": "train",
+    "export": "export",
     "models": "models",
 }
 
