@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import statistics
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.report import about, write_report
 from benchmarks.throughput import PICTURES, SIDE, make_files
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -129,10 +129,9 @@ def main() -> None:
         waited = "-" if row["waits"] is None else str(row["waits"])
         times = f"{row['median s'] * 1000:12.1f}{row['best s'] * 1000:12.1f}"
         print(f"{row['node']:40}{row['pictures on']:>12}{times}{waited:>8}")
-    if options.output is not None:
-        about = {"count": options.count, "side": SIDE, "torch": torch.__version__, "gpu": gpu}
-        about["threads"] = torch.get_num_threads()
-        options.output.write_text(json.dumps({"about": about, "rows": rows}, indent=2) + "\n", encoding="utf-8")
+    write_report(
+        options.output, {**about(), "count": options.count, "side": SIDE, "threads": torch.get_num_threads()}, rows
+    )
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ same passes, so that the shares belong together; the median pass is reported. Ru
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import resource
 import statistics
@@ -21,8 +20,10 @@ import torch
 from PIL import Image, ImageOps
 
 import anigender
+from anigender.classify import classifier_crops
 from anigender.folders import read_image
-from anigender.images import check, head_crops
+from anigender.images import check
+from benchmarks.report import about, write_report
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PICTURES = {1: "solo_woman_dress.webp", 2: "pair_woman_man.webp", 6: "group_of_six.webp"}
@@ -62,7 +63,7 @@ def one_pass(pipeline: anigender.Pipeline, paths: list[Path]) -> tuple[dict[str,
     lap("check")
     faces = pipeline.detector.detect(batch)
     lap("detector")
-    crops = head_crops(batch, faces, pipeline.classifier.size, pipeline.classifier.margin)
+    crops = classifier_crops(batch, faces, pipeline.classifier)
     lap("crops")
     pipeline.classifier.classify(crops)
     lap("classifier")
@@ -103,8 +104,7 @@ def main() -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     per_megapixel = rows[0]["seconds_per_image"]["detector"] / (SIDE * SIDE / 1e6)
     print(f"detector: {per_megapixel * 1e3:.1f} ms per megapixel; peak memory {peak / 2**20:.0f} MiB")
-    if options.output:
-        options.output.write_text(json.dumps({"rows": rows, "peak_bytes": peak}, indent=2) + "\n", encoding="utf-8")
+    write_report(options.output, {**about(), "peak_bytes": peak}, rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,137 @@
+"""How fast classifiers are here and in onnxruntime: the same weights, the same pictures, the same number of threads.
+
+ResNet-18 and ResNet-50 have random weights, the embedded net its own. onnxruntime gets the float32 model with all
+its optimisations; here the precision is what :func:`anigender.inference.native_dtype` chooses, or ``--dtype``. Both
+are asked in turn within one run, and what is reported is the median of the ratios of neighbours. Normalisation is
+left out on both sides. Run with ``python -m benchmarks.classifier``; it needs the extra anigender[export].
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from anigender.classify import load_classifier
+from anigender.classify.resnet import ResNet, Stage
+from anigender.inference import native_dtype, ready
+from benchmarks.report import about, write_report
+
+BATCHES = (1, 8, 32)
+PICTURES = 96  # answers compared
+
+
+def resnet(depth: int) -> nn.Module:
+    """A ResNet with random weights that keep the signal's size."""
+    torch.manual_seed(0)
+    if depth == 18:
+        net = ResNet([Stage(2, 64, 64), Stage(2, 128, 128), Stage(2, 256, 256), Stage(2, 512, 512)], False)
+    else:
+        stages = [Stage(3, 64, 256), Stage(4, 128, 512), Stage(6, 256, 1024), Stage(3, 512, 2048)]
+        net = ResNet(stages, True)
+    net.fc = nn.Linear(net.fc.in_features, 2)
+    for layer in net.modules():
+        if isinstance(layer, nn.BatchNorm2d):  # else a deep net's answers grow beyond all bounds
+            nn.init.constant_(layer.weight, 0.5)
+    return net.eval()
+
+
+NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "embedded": (lambda: load_classifier("auto", "cpu", torch.float32).net, 112),
+    "resnet18": (lambda: resnet(18), 224),
+    "resnet50": (lambda: resnet(50), 224),
+}
+
+
+def onnx_session(net: nn.Module, size: int, threads: int) -> Any:
+    """An onnxruntime session of a net, on the CPU."""
+    import onnxruntime
+
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        path = Path(folder) / "net.onnx"
+        torch.onnx.export(
+            net.to(memory_format=torch.contiguous_format),
+            (torch.rand(2, 3, size, size),),
+            str(path),
+            dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1)}},
+            input_names=["x"],
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def seconds(call: Callable[[], Any], at_least: float) -> float:
+    """Seconds per call, over as many calls as fill that time."""
+    calls, start = 0, time.perf_counter()
+    while True:
+        call()
+        calls += 1
+        elapsed = time.perf_counter() - start
+        if elapsed >= at_least:
+            return elapsed / calls
+
+
+def main() -> None:
+    """Measure, print a table, and write the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--rounds", type=int, default=7, help="turns of each")
+    parser.add_argument("--seconds", type=float, default=0.5, help="length of a turn")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default=None)
+    parser.add_argument("--output", type=Path, help="write the figures as JSON")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    dtype = getattr(torch, options.dtype) if options.dtype else native_dtype("cpu")
+    print(f"{options.threads} threads, here {str(dtype).removeprefix('torch.')}, onnxruntime float32")
+    print(f"{'net':10}{'batch':>6}{'images/s':>10}{'onnxruntime':>13}{'ratio':>8}{'same label':>12}{'max |dp|':>10}")
+    rows = []
+    for name, (make, size) in NETS.items():
+        session = onnx_session(make(), size, options.threads)
+        net = ready(make(), "cpu", dtype)
+        generator = torch.Generator().manual_seed(0)
+        pictures = torch.randn(PICTURES, 3, size, size, generator=generator)
+        with torch.inference_mode():
+            same, apart = agreement(net, session, pictures, dtype)
+            for batch in BATCHES:
+                theirs = pictures[:batch].numpy()
+                ours = pictures[:batch].to(dtype).contiguous(memory_format=torch.channels_last)
+                calls = (partial(net, ours), partial(session.run, None, {"x": theirs}))
+                for call in calls:
+                    seconds(call, 0.3)
+                turns = [[seconds(call, options.seconds) for call in calls] for _ in range(options.rounds)]
+                own, other = (batch / statistics.median(turn[i] for turn in turns) for i in (0, 1))
+                ratio = statistics.median(turn[1] / turn[0] for turn in turns)
+                print(f"{name:10}{batch:>6}{own:>10.1f}{other:>13.1f}{ratio:>8.2f}{same:>12.2%}{apart:>10.4f}")
+                rows.append(
+                    {"net": name, "batch": batch, "images/s": own, "onnxruntime images/s": other, "ratio": ratio,
+                     "same label": same, "largest difference": apart}
+                )  # fmt: skip
+    write_report(options.output, {**about(), "dtype": str(dtype), "threads": options.threads}, rows)
+
+
+def agreement(net: nn.Module, session: Any, pictures: Tensor, dtype: torch.dtype) -> tuple[float, float]:
+    """Share of pictures with the same label, and the largest difference of a probability."""
+    ours = torch.cat([net(part.to(dtype)).float().softmax(1) for part in pictures.split(8)])
+    theirs = torch.cat(
+        [torch.from_numpy(session.run(None, {"x": part.numpy()})[0]).softmax(1) for part in pictures.split(8)]
+    )
+    return float((ours.argmax(1) == theirs.argmax(1)).float().mean()), float((ours - theirs).abs().max())
+
+
+if __name__ == "__main__":
+    main()
