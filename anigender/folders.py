@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, overload
 
 import numpy as np
 import torch
@@ -111,10 +111,10 @@ def picture_size(source: str | Path | bytes) -> tuple[int, int]:
 
 
 def read_image(source: str | Path | bytes, background: int = 255) -> Tensor:
-    """A file, or the bytes of one, as ``[H, W, 3]`` uint8 sRGB: EXIF rotation applied, alpha composited, the first frame.
+    """A file as ``[H, W, 3]`` uint8 sRGB: EXIF rotation applied, alpha composited, the first frame of an animation.
 
     Args:
-        source: any format that Pillow reads, whatever its suffix.
+        source: a file of any format that Pillow reads, whatever its suffix, or the bytes of one.
         background: grey level behind transparent pixels, 0-255.
 
     Raises:
@@ -223,6 +223,18 @@ class Result:
     def with_faces(self, faces: Faces) -> Result:
         """The same file with other faces."""
         return replace(self, faces=faces)
+
+
+@overload
+def decoded(
+    found: Iterable[tuple[Path, str | None]], threads: int | None = None, ahead: int = 64
+) -> Iterator[tuple[Path, Tensor | str]]: ...
+
+
+@overload
+def decoded(
+    found: Iterable[tuple[Path, Known]], threads: int | None = None, ahead: int = 64
+) -> Iterator[tuple[Path, Tensor | str | Result]]: ...
 
 
 def decoded(
