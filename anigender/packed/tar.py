@@ -12,7 +12,7 @@ from ..folders import Known, Result, is_picture
 from .limits import LARGEST_PICTURE, too_large
 
 GZIP = b"\x1f\x8b"
-CUT_OFF = "the tar file ends without its end mark: it may have been cut off, and pictures may be missing"
+CUT_OFF = "the tar file ends without its end mark: it is cut off or damaged, and pictures may be missing"
 
 
 class _Careful:
@@ -78,5 +78,6 @@ def _members(path: Path, stream: IO[bytes], recall: Callable[[Path], Result | No
                 with content:
                     yield name, content.read(member.size)
         contents.seek(tar.offset)
-        if not contents.read(1):  # where the first of two empty blocks stands in a whole file
+        # tarfile takes whatever is no header for the end; in a whole file that is an empty block.
+        if contents.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
             yield path, CUT_OFF
