@@ -51,6 +51,21 @@ def table(records: Sequence[Mapping[str, Any]]) -> Any:
     return pyarrow.Table.from_pylist(list(records), schema=kind)
 
 
+def rounded(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of such a table as :func:`anigender.records.record` gave it, with no more digits than that has."""
+    faces = []
+    for face in row["faces"]:
+        given = {name: value for name, value in face.items() if value is not None}
+        given["box"] = [round(value, 1) for value in face["box"]]
+        for name in ("detection", "confidence"):
+            if name in given:
+                given[name] = round(given[name], 4)
+        if "probabilities" in given:
+            given["probabilities"] = {name: round(value, 4) for name, value in given["probabilities"].items()}
+        faces.append(given)
+    return {**row, "faces": faces}
+
+
 def write_parquet(stream: BinaryIO, records: Iterable[Mapping[str, Any]]) -> None:
     """Write records as a Parquet file, holding one row group at a time.
 

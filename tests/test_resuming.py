@@ -16,6 +16,7 @@ from click.testing import Result
 
 from anigender.pipeline import Pipeline
 from anigender.store import ResultStore
+from anigender.tables import rounded
 
 PEOPLE = {"a.png": "F", "b.png": "FM", "c.png": ".", "d.png": "MM", "sub/e.png": "f", "sub/g.png": "m"}
 
@@ -215,12 +216,7 @@ def test_a_parquet_table_says_what_the_lines_say(
     result = anigender("classify", folder, "-r", "-o", tmp_path / "out.parquet", status=1)
     assert result.stdout == "" and sorted(os.listdir(tmp_path)) == ["in", "out.parquet"]
     rows = parquet.read_table(tmp_path / "out.parquet").to_pylist()
-    for row in rows:
-        for face in row["faces"]:
-            face["box"] = [round(value, 1) for value in face["box"]]
-            face["detection"], face["confidence"] = round(face["detection"], 4), round(face["confidence"], 4)
-            face["probabilities"] = {name: round(value, 4) for name, value in face["probabilities"].items()}
-    assert rows == expected and any(len(row["faces"]) == 2 for row in rows)
+    assert [rounded(row) for row in rows] == expected and any(len(row["faces"]) == 2 for row in rows)
     anigender("classify", folder / "c.png", "-o", tmp_path / "out.parquet")
     assert parquet.read_table(tmp_path / "out.parquet").num_rows == 1
     (folder / "empty").mkdir()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,16 @@ from ..records import line, record
 from ..tables import schema, write_parquet
 from ..tags import image_tags
 from .inputs import Inputs, picture_options, printable
+from .on_ray import HERE, classify_there
 from .resuming import resumable
+
+
+def _address(context: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    if value is not None and value not in (HERE, "auto") and ":" not in value:
+        raise click.BadParameter(
+            f"{value!r} is not an address such as 10.0.0.1:6379; write --ray behind the paths, or --ray={HERE}"
+        )
+    return value
 
 
 @click.command("classify")
@@ -22,7 +32,7 @@ from .resuming import resumable
 @click.option(
     "--output",
     "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=click.Path(path_type=Path),
     help="Write here instead of stdout: JSON lines, or a Parquet table where the name ends in .parquet.",
 )
 @click.option("--whole-image", is_flag=True, help="Take each picture for one head; the detector is not run.")
@@ -33,24 +43,49 @@ from .resuming import resumable
     type=click.FloatRange(0.5, 1),
     help="Leave out faces whose gender is less sure than this.",
 )
-def command(inputs: Inputs, output: Path | None, whole_image: bool, min_confidence: float) -> None:
+@click.option(
+    "--ray",
+    "address",
+    is_flag=False,
+    flag_value=HERE,
+    metavar="[ADDRESS]",
+    callback=_address,
+    help="Run on a Ray cluster: at this address (HOST:PORT, or auto), or made of this machine where none is given. "
+    "Write it behind the paths.",
+)
+def command(inputs: Inputs, output: Path | None, whole_image: bool, min_confidence: float, address: str | None) -> None:
     """Say who is in each picture: boxes, genders, confidences and tags, as JSON lines in input order.
 
     Pictures in shards are read too, without unpacking: WebDataset's .tar (and .tar.gz, .tgz), and .parquet with a
     column of bytes as Hugging Face datasets have it. They are called SHARD/MEMBER and SHARD/ROW.
+
+    With --ray, --output is a folder of Parquet or JSON lines files, paths are absolute and in no order.
 
     \b
     anigender classify portrait.png
     anigender classify pictures/ --recursive --output results.jsonl
     anigender classify icons/ --whole-image --min-confidence 0.9
     anigender classify shards/ --shard 1/8 --resume results.sqlite --output part-1.parquet
+    anigender classify /mnt/shards/ --output /mnt/results.parquet --ray 10.0.0.1:6379
     """
     inputs.packed = True
     if whole_image:
         from ..detect import WholeImage
 
         inputs.pipeline.detector = WholeImage(inputs.pipeline.classifier.device)
-        inputs.models = ("whole-image", inputs.models[1])
+        inputs.models = replace(inputs.models, detector="whole-image")
+    if output is not None and not output.parent.is_dir():
+        raise click.UsageError(f"--output: there is no folder {printable(output.parent)}")
+    if address is not None:
+        if output is None:
+            raise click.UsageError("--ray needs --output FOLDER, which every machine writes into")
+        if inputs.open_store is not None:
+            raise click.UsageError("--resume keeps results on one machine; with --ray split a long run with --shard")
+        classify_there(inputs, output, min_confidence, address)
+        return
+
+    if output is not None and output.is_dir():
+        raise click.UsageError(f"--output: {printable(output)} is a folder; name a file")
 
     def records() -> Iterator[dict[str, Any]]:
         for result in inputs.results():
@@ -65,8 +100,6 @@ def command(inputs: Inputs, output: Path | None, whole_image: bool, min_confiden
             click.echo(line(values))
         inputs.finish()
         return
-    if not output.parent.is_dir():
-        raise click.UsageError(f"--output: there is no folder {printable(output.parent)}")
     as_table = output.suffix.lower() == ".parquet"
     if as_table:
         try:

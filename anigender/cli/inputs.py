@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +64,35 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
         min_size: float,
         **rest: Any,
     ) -> None:
+        models = Models(detector, classifier, device, classifier_setting, min_detection, min_size)
         try:
-            pipeline = load(detector, classifier, device, settings=classifier_setting)
+            pipeline = models.load()
         except (ValueError, RuntimeError, OSError, ImportError) as error:
             raise click.UsageError(str(error)) from error
-        if min_detection is not None and hasattr(pipeline.detector, "threshold"):
-            pipeline.detector.threshold = min_detection
-        if hasattr(pipeline.detector, "minimum_size"):
-            pipeline.detector.minimum_size = min_size
-        command(inputs=Inputs(paths, recursive, batch, pipeline, (detector, classifier)), **rest)
+        command(inputs=Inputs(paths, recursive, batch, pipeline, models), **rest)
 
     return wrapped
+
+
+@dataclass(frozen=True)
+class Models:
+    """The options of :func:`picture_options` that say what judges the pictures."""
+
+    detector: str = "auto"
+    classifier: str = "auto"
+    device: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    min_detection: float | None = None
+    min_size: float = 0.0
+
+    def load(self) -> Pipeline:
+        """The pipeline that they stand for; errors as of :func:`anigender.load`."""
+        pipeline = load(self.detector, self.classifier, self.device, settings=self.settings)
+        if self.min_detection is not None and hasattr(pipeline.detector, "threshold"):
+            pipeline.detector.threshold = self.min_detection
+        if hasattr(pipeline.detector, "minimum_size"):
+            pipeline.detector.minimum_size = self.min_size
+        return pipeline
 
 
 def settings(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -91,7 +110,7 @@ class Inputs:
         recursive: look into subfolders.
         batch: pictures at once.
         pipeline: what judges them.
-        models: the detector and the classifier, as given.
+        models: what the pipeline was loaded from.
 
     Attributes:
         packed: whether pictures in shards are wanted too (see :mod:`anigender.packed`).
@@ -107,7 +126,7 @@ class Inputs:
         recursive: bool,
         batch: int,
         pipeline: Pipeline,
-        models: tuple[str, str] = ("auto", "auto"),
+        models: Models,
     ) -> None:
         self.paths, self.recursive, self.batch, self.pipeline = paths, recursive, batch, pipeline
         self.models = models

@@ -74,7 +74,8 @@ def settings(inputs: Inputs) -> dict[str, str]:
     """
     found = {}
     parts = {"detector": inputs.pipeline.detector, "classifier": inputs.pipeline.classifier}
-    for (kind, part), name in zip(parts.items(), inputs.models, strict=True):
+    for kind, part in parts.items():
+        name = str(getattr(inputs.models, kind))
         found[kind] = f"{type(part).__name__} {_identity(name, kind)}"
         for attribute, value in vars(part).items():
             if isinstance(value, (int, float, str, list, tuple)):
