@@ -274,3 +274,27 @@ def test_a_changed_shard_is_read_anew(
         tar.addfile(entry, io.BytesIO((folder / "a.png").read_bytes()))
     looked_at.clear()
     assert len(lines(anigender(*arguments, status=1))) == 8 and sum(looked_at) == 7
+
+
+def test_records_of_what_is_gone_are_forgotten_when_asked(
+    anigender: Callable[..., Result], folder: Path, tmp_path: Path
+) -> None:
+    shards = [shard_of(folder, tmp_path / name) for name in ("kept.tar", "gone.tar")]
+    anigender("classify", folder, *shards, "-r", "--resume", tmp_path / "store", status=1)
+    assert anigender("store", tmp_path / "store").stdout == "21 pictures, 3 of them could not be read\n"
+    shards[1].unlink()
+    (folder / "a.png").unlink()
+    (folder / "z.png").unlink()
+    shutil.rmtree(folder / "sub")
+    told = anigender("store", tmp_path / "store", "--forget-missing")
+    assert told.stdout == "10 pictures, 1 of them could not be read\n" and "11 forgotten" in told.stderr
+    assert f"forgotten: {folder / 'a.png'}" in told.stderr.splitlines()
+    with ResultStore(tmp_path / "store") as store:
+        names = {path.relative_to(tmp_path).parts[0] for path in store.paths()}
+    assert names == {"in", "kept.tar"}
+
+
+@pytest.mark.parametrize(("name", "part"), [("absent", "does not exist"), ("in/a.png", "another file")])
+def test_what_is_no_store(anigender: Callable[..., Result], folder: Path, name: str, part: str) -> None:
+    refused = anigender("store", folder.parent / name, status=None)
+    assert refused.exit_code and part in refused.stderr
