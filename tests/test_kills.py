@@ -1,4 +1,4 @@
-"""kill -9 at random instants: captions and the store are whole, and going on gives what one undisturbed run gives."""
+"""kill -9 at random instants, a full disk, two processes: captions and stores are whole, and the next run goes on."""
 
 from __future__ import annotations
 
@@ -25,18 +25,20 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the processes t
 # Imports once and forks for each run, since importing takes far longer than the runs do. Nothing is computed before
 # the fork, so that each run is like one that was started by itself. It answers (status, seconds).
 FORKING = """
-import importlib, json, os, signal, sys, time, threading
+import importlib, json, os, resource, signal, sys, time, threading
 import torch
 from anigender.cli import COMMANDS, main
 for name in ("tag", "classify"):
     importlib.import_module("anigender.cli." + name)
 for text in sys.stdin:
-    arguments, seconds = json.loads(text)
+    arguments, seconds, room = json.loads(text)
     start = time.monotonic()
     child = os.fork()
     if not child:
         torch.set_num_threads(1)
-        sink = os.open("log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        if room is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+        sink = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(sink, 1), os.dup2(sink, 2)
         main(arguments)
     if seconds is not None:
@@ -55,23 +57,25 @@ Run = Callable[..., "tuple[int, float]"]
 @pytest.fixture(scope="module")
 def anigender_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A function that runs the command line in a process of its own, and kills it after some seconds."""
+    log = tmp_path_factory.mktemp("runs") / "log"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [sys.executable, "-c", FORKING],
+        [sys.executable, "-c", FORKING, str(log)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        cwd=tmp_path_factory.mktemp("runs"),
+        cwd=log.parent,
         env=environment,
     ) as process:
         assert process.stdin is not None and process.stdout is not None
 
-        def run(*arguments: Any, seconds: float | None = None) -> tuple[int, float]:
-            process.stdin.write(json.dumps([[str(argument) for argument in arguments], seconds]) + "\n")
+        def run(*arguments: Any, seconds: float | None = None, room: int | None = None) -> tuple[int, float]:
+            process.stdin.write(json.dumps([[str(argument) for argument in arguments], seconds, room]) + "\n")
             process.stdin.flush()
             status, took = json.loads(process.stdout.readline())
             return status, took
 
+        run.log = log  # type: ignore[attr-defined]
         yield run
         process.stdin.close()
 
@@ -145,6 +149,31 @@ def test_killed_at_random_instants(anigender_process: Run, pictures: Path, tmp_p
         assert status == 1
         assert records(store) == kept and answers(name) == said and captions(folder) == written
     assert inside >= KILLS // 5, "hardly any run was killed while it worked"
+
+
+@pytest.mark.parametrize(
+    ("full", "part"),
+    [("out.jsonl", "could not be written"), ("out.parquet", "could not be written"), ("store", "cannot be used")],
+)
+def test_a_full_disk_is_said_and_half_writes_nothing(
+    anigender_process: Run, pictures: Path, tmp_path: Path, full: str, part: str
+) -> None:
+    """The limit of a file's size stands in for the disk's."""
+    if full == "out.parquet":
+        pytest.importorskip("pyarrow", reason="the extra anigender[parquet] writes Parquet files")
+    log: Path = anigender_process.log  # type: ignore[attr-defined]
+    arguments = ["classify", pictures, "--detector", "whole-image", "--device", "cpu"]
+    limited = ["--resume", tmp_path / "store"] if full == "store" else ["--output", tmp_path / full]
+    room = 40_000 if full == "store" else 1000
+    log.unlink(missing_ok=True)
+    status, _ = anigender_process(*arguments, *limited, room=room)
+    assert status == 1 and part in log.read_text() and "Traceback" not in log.read_text(), log.read_text()
+    if full == "store":
+        assert len(records(tmp_path / "store")) < PICTURES
+    else:
+        assert os.listdir(tmp_path) == []
+    anigender_process(*arguments, *limited)
+    assert len(records(tmp_path / "store")) == PICTURES + 1 if full == "store" else (tmp_path / full).exists()
 
 
 def test_two_processes_on_one_folder_and_one_store(pictures: Path, tmp_path: Path) -> None:

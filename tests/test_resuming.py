@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from anigender import folders
 from anigender.pipeline import Pipeline
 from anigender.store import ResultStore
 from anigender.tables import rounded
@@ -274,6 +275,35 @@ def test_a_changed_shard_is_read_anew(
         tar.addfile(entry, io.BytesIO((folder / "a.png").read_bytes()))
     looked_at.clear()
     assert len(lines(anigender(*arguments, status=1))) == 8 and sum(looked_at) == 7
+
+
+def test_files_that_change_or_vanish_while_they_are_read(
+    anigender: Callable[..., Result],
+    folder: Path,
+    tmp_path: Path,
+    looked_at: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+    paint: Callable[[Path, str], Path],
+) -> None:
+    size = folders.picture_size
+
+    def meddling(source: Any) -> Any:
+        if Path(source).name == "b.png":  # after the store was asked, before the picture is decoded
+            paint(folder / "b.png", "MMM")
+        if Path(source).name == "d.png":
+            (folder / "d.png").unlink()
+        return size(source)
+
+    arguments = ("classify", folder, "-r", "--resume", tmp_path / "store")
+    monkeypatch.setattr(folders, "picture_size", meddling)
+    first = anigender(*arguments, status=1)
+    assert f"failed: {folder / 'd.png'}: no such file or directory" in first.stderr.splitlines()
+    monkeypatch.setattr(folders, "picture_size", size)
+    looked_at.clear()
+    second = anigender(*arguments, status=1)
+    assert sum(looked_at) == 1  # the one that had changed under the first run's eyes
+    assert [len(line["faces"]) for line in lines(second)] == [1, 3, 0, 1, 1, 0]
+    assert sum(looked_at) == 1 and second.stdout == anigender(*arguments, status=1).stdout and sum(looked_at) == 1
 
 
 def test_records_of_what_is_gone_are_forgotten_when_asked(

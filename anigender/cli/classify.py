@@ -106,10 +106,15 @@ def command(inputs: Inputs, output: Path | None, whole_image: bool, min_confiden
             schema()
         except ImportError as error:
             raise click.UsageError(f"--output: {error}") from error
-    with atomic_file(output) as stream:
-        if as_table:
-            write_parquet(stream, records())
-        else:
-            for values in records():
-                stream.write(line(values).encode("utf-8") + b"\n")
+    try:
+        with atomic_file(output) as stream:
+            if as_table:
+                write_parquet(stream, records())
+            else:
+                for values in records():
+                    stream.write(line(values).encode("utf-8") + b"\n")
+    except OSError as error:
+        raise click.ClickException(
+            f"--output: {printable(output)} could not be written ({error.strerror or error}); it was left as it was"
+        ) from error
     inputs.finish()
