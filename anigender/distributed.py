@@ -11,7 +11,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +57,7 @@ def classify_on_ray(
     load: Callable[[], Pipeline],
     minimum_confidence: float = 0.5,
     batch: int = 16,
+    use_gpus: bool = True,
     progress: bool = False,
 ) -> None:
     """Classify files on the Ray cluster that this process is connected to (``ray.init``).
@@ -66,9 +67,10 @@ def classify_on_ray(
             are taken: every machine has a working folder of its own.
         output: a folder that this makes, of Parquet files where its name ends in ``.parquet``, else of JSON lines; it
             appears when everything is done. It must be seen by every machine.
-        load: makes the pipeline on an actor; it uses a GPU where it puts the classifier on one.
+        load: makes the pipeline on an actor.
         minimum_confidence: faces whose gender is less sure are left out.
         batch: pictures that an actor works on at once.
+        use_gpus: give each actor a GPU, where the cluster has any; the machines without then only read and write.
         progress: show Ray's progress bars.
 
     Raises:
@@ -88,16 +90,13 @@ def classify_on_ray(
     context.target_max_block_size = 2 * BLOCK
     import ray
 
-    machines = ray.cluster_resources()
-    gpus, cpus = int(machines.get("GPU", 0)), int(machines.get("CPU", 1))
-    # A GPU's actor decodes in threads and may have the CPUs of its machine, less one for reading and writing.
-    own = {"num_gpus": 1, "num_cpus": max(1, cpus // gpus - 1)} if gpus else {"num_cpus": 1 - 2 * SHARE}
+    most, own = actors([node["Resources"] for node in ray.nodes() if node["Alive"]], use_gpus)
     answers = data.read_datasource(_datasource(files), num_cpus=SHARE).map_batches(
         Judge,
         fn_constructor_args=(load, minimum_confidence),
         batch_size=batch,
         batch_format="pyarrow",
-        compute=data.ActorPoolStrategy(min_size=1, max_size=max(1, gpus or cpus)),
+        compute=data.ActorPoolStrategy(min_size=1, max_size=most),
         **own,
     )
     unfinished = output.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -115,6 +114,27 @@ def classify_on_ray(
         raise
 
 
+def actors(machines: Sequence[Mapping[str, float]], use_gpus: bool = True) -> tuple[int, dict[str, float]]:
+    """How many pipelines a cluster has room for, and what each takes.
+
+    Args:
+        machines: the resources of each, as Ray names them: ``CPU``, ``GPU``.
+        use_gpus: whether GPUs are wanted.
+
+    Returns:
+        The most actors, and the arguments of ``map_batches`` that say what one takes.
+
+    >>> actors([{"CPU": 8, "GPU": 1}, {"CPU": 64}]), actors([{"CPU": 2}, {"CPU": 2}])
+    ((1, {'num_gpus': 1, 'num_cpus': 7}), (4, {'num_cpus': 0.5}))
+    """
+    with_gpus = [machine for machine in machines if machine.get("GPU", 0) >= 1] if use_gpus else []
+    if not with_gpus:
+        return max(1, int(sum(machine.get("CPU", 0) for machine in machines))), {"num_cpus": 1 - 2 * SHARE}
+    # It decodes in threads and may have the CPUs of its machine, less one for reading and writing.
+    room = min(machine.get("CPU", 0) // machine["GPU"] for machine in with_gpus)
+    return int(sum(machine["GPU"] for machine in with_gpus)), {"num_gpus": 1, "num_cpus": max(1, int(room) - 1)}
+
+
 class Judge:
     """What an actor does: it holds a pipeline, and turns tables of pictures into tables of answers."""
 
@@ -123,8 +143,10 @@ class Judge:
 
         self.pipeline = load()
         self.minimum_confidence = minimum_confidence
-        if self.pipeline.classifier.device.type == "cpu":
-            torch.set_num_threads(1)  # there is an actor for each CPU
+        self.threads: int | None = None
+        if self.pipeline.classifier.device.type == "cpu":  # there is an actor for each CPU
+            torch.set_num_threads(1)
+            self.threads = 1
 
     def __call__(self, pictures: pyarrow.Table) -> pyarrow.Table:
         """Answers for the rows of :func:`blocks`, as :func:`anigender.tables.schema` has them."""
@@ -133,7 +155,7 @@ class Judge:
             (Path(os.fsdecode(path)), content if problem is None else problem) for path, content, problem in rows
         )
         records = []
-        for result in process(found, self.pipeline, batch=max(1, len(pictures))):
+        for result in process(found, self.pipeline, max(1, len(pictures)), self.threads):
             if result.faces is None:
                 records.append(record(result))
                 continue

@@ -19,7 +19,9 @@ from typing import Any
 import pytest
 from click.testing import Result
 
-from anigender.distributed import FILES, answers_in, blocks, classify_on_ray, tasks
+from anigender.cli.inputs import Models
+from anigender.cli.on_ray import everywhere
+from anigender.distributed import FILES, actors, answers_in, blocks, classify_on_ray, tasks
 from anigender.folders import find_images
 from anigender.packed import is_picture_or_packed
 from anigender.tables import rounded
@@ -39,6 +41,7 @@ def test_a_task_reads_one_shard_or_many_files() -> None:
     assert sorted(path.name for task in found for path, _ in task) == sorted([*names, "c.tar"])
 
 
+@pytest.mark.skipif(os.name != "posix", reason="pipes are POSIX's")
 def test_blocks_hold_contents_or_reasons(tmp_path: Path, paint: Callable[[Path, str], Path]) -> None:
     pytest.importorskip("pyarrow", reason="the extra anigender[parquet]")
     paint(tmp_path / "a.png", "F")
@@ -52,6 +55,28 @@ def test_blocks_hold_contents_or_reasons(tmp_path: Path, paint: Callable[[Path, 
     assert [row["content"] for row in rows[1:]] == [None] * 4
     assert "ordinary file" in rows[1]["problem"] and "no such file" in rows[2]["problem"]
     assert "damaged" in rows[3]["problem"] and rows[4]["problem"] == "no such file or folder"
+
+
+@pytest.mark.parametrize(
+    ("machines", "use_gpus", "most", "own"),
+    [
+        ([{"CPU": 1}], True, 1, {"num_cpus": 0.5}),
+        ([{"CPU": 16}, {"CPU": 16}, {}], True, 32, {"num_cpus": 0.5}),
+        ([], True, 1, {"num_cpus": 0.5}),  # a cluster that grows when it is asked
+        ([{"CPU": 32, "GPU": 4}, {"CPU": 16, "GPU": 1}, {"CPU": 96}], True, 5, {"num_gpus": 1, "num_cpus": 7}),
+        ([{"CPU": 2, "GPU": 4}], True, 4, {"num_gpus": 1, "num_cpus": 1}),
+        ([{"CPU": 32, "GPU": 4}], False, 32, {"num_cpus": 0.5}),
+    ],
+)
+def test_what_actors_take(machines: list[dict[str, float]], use_gpus: bool, most: int, own: dict[str, float]) -> None:
+    assert actors(machines, use_gpus) == (most, own)
+
+
+def test_models_are_named_by_absolute_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.xml").touch()
+    for given, expected in [("a.xml", f"{tmp_path}/a.xml"), ("lbp:a.xml", f"lbp:{tmp_path}/a.xml"), ("auto", "auto")]:
+        assert everywhere(Models(detector=given, classifier=given)) == Models(expected, expected)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ import pytest
 from click.testing import Result
 
 from anigender import folders
+from anigender.cli.inputs import Inputs, Models
 from anigender.pipeline import Pipeline
 from anigender.store import ResultStore
 from anigender.tables import rounded
@@ -261,6 +262,25 @@ def test_a_folder_of_shards_and_tables(anigender: Callable[..., Result], folder:
         assert "metadata" not in result.stderr
     refused = anigender("classify", tmp_path / "shards" / "metadata.parquet", status=1)
     assert "no column of bytes (text)" in refused.stderr
+
+
+@pytest.mark.parametrize(("given", "total"), [(["in"], 5), (["in", "s.tar"], None)])
+def test_whoever_watches_sees_how_far_it_is(
+    painted: Pipeline,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    given: list[str],
+    total: int | None,
+) -> None:
+    shard_of(folder, tmp_path / "s.tar")
+    bars: list[Any] = []
+    monkeypatch.setattr("anigender.cli.inputs.tqdm", lambda found, **options: bars.append(options["total"]) or found)
+    monkeypatch.setattr("sys.stderr", type("Terminal", (io.StringIO,), {"isatty": lambda self: True})())
+    inputs = Inputs(tuple(tmp_path / name for name in given), False, 4, painted, Models())
+    inputs.packed = True
+    assert len(list(inputs.results())) == (5 if total else 12)
+    assert bars == [total]
 
 
 def test_a_changed_shard_is_read_anew(

@@ -162,7 +162,7 @@ class Inputs:
             click.ClickException: the store cannot be used any longer, as on a full disk.
         """
         # Counted only for whoever watches: listing millions of files takes its time.
-        total = sum(1 for _ in self.found(without)) if sys.stderr.isatty() else None
+        total = self._count(without) if sys.stderr.isatty() else None
         with nullcontext() if self.open_store is None else self.open_store() as store:
             files = self.found(without)
             if store is None:
@@ -177,6 +177,15 @@ class Inputs:
                     yield result
             except StoreError as error:
                 raise click.ClickException(str(error)) from error
+
+    def _count(self, without: tuple[Path, ...]) -> int | None:
+        """How many pictures there are; None where shards hold some, which nobody has counted."""
+        total = 0
+        for path, problem in self.found(without):
+            if problem is None and is_packed(path.name):
+                return None
+            total += 1
+        return total
 
     def relative(self, path: Path) -> Path:
         """A path below the given folder that holds it; the bare name for files given themselves."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .inputs import Inputs, printable
+from .inputs import Inputs, Models, printable
 
 HERE = "local"  # a cluster made of this machine, for this run
 
@@ -39,7 +40,13 @@ def classify_there(inputs: Inputs, output: Path, min_confidence: float, address:
         raise click.UsageError(f"--ray: there is no cluster at {address} ({error})") from error
     try:
         classify_on_ray(
-            inputs.found(), output, inputs.models.load, min_confidence, inputs.batch, progress=sys.stderr.isatty()
+            inputs.found(),
+            output,
+            everywhere(inputs.models).load,
+            min_confidence,
+            inputs.batch,
+            use_gpus=inputs.models.device is None or inputs.models.device.startswith("cuda"),
+            progress=sys.stderr.isatty(),
         )
     except (ray.exceptions.RayError, OSError) as error:
         raise click.ClickException(f"the run on Ray failed, nothing was written: {error}") from error
@@ -50,3 +57,15 @@ def classify_there(inputs: Inputs, output: Path, min_confidence: float, address:
         if reason is not None:
             inputs.fail(path, reason)
     inputs.finish()
+
+
+def everywhere(models: Models) -> Models:
+    """The same models by absolute paths, since every machine has a working folder of its own."""
+
+    def absolute(name: str) -> str:
+        if Path(name).exists():
+            return str(Path(name).absolute())
+        kind, colon, rest = name.partition(":")  # as in lbp:FILE
+        return f"{kind}:{Path(rest).absolute()}" if colon and Path(rest).is_file() else name
+
+    return replace(models, detector=absolute(models.detector), classifier=absolute(models.classifier))
