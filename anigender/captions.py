@@ -7,7 +7,9 @@ not UTF-8 is refused rather than replaced, and files are written whole or not at
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -166,13 +168,28 @@ def shared_captions(images: Iterable[str | os.PathLike[str]], extension: str = "
     >>> [(path.as_posix(), [image.name for image in images]) for path, images in shared.items()]
     [('x/a.txt', ['a.png', 'a.jpg'])]
     """
-    by_sidecar: dict[str, dict[str, Path]] = {}
-    for image in map(Path, images):
-        sidecar = _identity(caption_path(image, extension))
-        by_sidecar.setdefault(sidecar, {}).setdefault(_identity(image), image)
-    groups = [list(group.values()) for group in by_sidecar.values() if len(group) > 1]
+    # A database of its own, which SQLite keeps on disk where it grows: there may be millions of pictures.
+    with closing(sqlite3.connect("")) as table:
+        table.execute("CREATE TABLE pictures (sidecar BLOB, picture BLOB, path BLOB, UNIQUE (sidecar, picture))")
+        table.executemany(
+            "INSERT OR IGNORE INTO pictures VALUES (?, ?, ?)",
+            (
+                (_identity(caption_path(image, extension)), _identity(image), os.fsencode(image))
+                for image in map(Path, images)
+            ),
+        )
+        shared = table.execute(
+            "SELECT sidecar FROM pictures GROUP BY sidecar HAVING COUNT(*) > 1 ORDER BY MIN(rowid)"
+        ).fetchall()
+        groups = [
+            [Path(os.fsdecode(path)) for (path,) in rows]
+            for rows in (
+                table.execute("SELECT path FROM pictures WHERE sidecar = ? ORDER BY rowid", sidecar).fetchall()
+                for sidecar in shared
+            )
+        ]
     return {caption_path(group[0], extension): group for group in groups}
 
 
-def _identity(path: Path) -> str:
-    return os.path.normcase(os.path.abspath(path))
+def _identity(path: Path) -> bytes:
+    return os.fsencode(os.path.normcase(os.path.abspath(path)))

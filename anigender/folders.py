@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias, overload
 
 import numpy as np
 import torch
@@ -25,17 +27,35 @@ SUFFIXES = frozenset(
 )
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses a picture as a decompression bomb
 AHEAD_PIXELS = 48_000_000  # decoded pictures waiting for the computation: 144 MB as RGB
+AHEAD_KNOWN = 4096  # results known beforehand that may wait for pictures before them
+
+# What is known of a picture before it is decoded: nothing (its file is to be read), the bytes of its file, why there is
+# none, or, from an earlier run, the result.
+Known: TypeAlias = "None | bytes | str | Result"
 
 
 class ImageError(ValueError):
     """A file that cannot be read as a picture; the message says why, without the path."""
 
 
-def find_images(paths: Iterable[str | Path], recursive: bool = False) -> Iterator[tuple[Path, str | None]]:
+def is_picture(name: str) -> bool:
+    """Whether a file's name ends as those of pictures do."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def find_images(
+    paths: Iterable[str | Path], recursive: bool = False, wanted: Callable[[str], bool] = is_picture
+) -> Iterator[tuple[Path, str | None]]:
     """The pictures that the given files and folders stand for.
 
     A file stands for itself, whatever its suffix; a folder for the pictures in it by suffix, in name order
-    (with ``recursive``, those of its subfolders too, in the order of their relative paths).
+    (with ``recursive``, those of its subfolders too, in the order of their relative paths). Memory grows with the
+    files of the largest folder, about 100 bytes for each, and not with the files in all.
+
+    Args:
+        paths: files and folders.
+        recursive: look into subfolders.
+        wanted: tells by its name whether a file in a folder is one of those looked for.
 
     Yields:
         ``(path, None)``, or ``(path, reason)`` for what does not exist or may not be listed.
@@ -50,52 +70,57 @@ def find_images(paths: Iterable[str | Path], recursive: bool = False) -> Iterato
             yield path, _reason(error)
         else:
             if folder:
-                yield from _in_folder(path, recursive)
+                yield from _in_folder(path, recursive, wanted)
             else:
                 yield path, None
 
 
-def _in_folder(folder: Path, recursive: bool) -> Iterator[tuple[Path, str | None]]:
+def _in_folder(folder: Path, recursive: bool, wanted: Callable[[str], bool]) -> Iterator[tuple[Path, str | None]]:
+    names = []  # and not the entries, which take several times as much memory
     try:
         with os.scandir(folder) as listing:
-            entries = sorted(listing, key=lambda entry: entry.name)
+            for entry in listing:
+                # A link to a folder may lead back up: it is not followed.
+                if entry.is_dir(follow_symlinks=False):
+                    if recursive:
+                        names.append(entry.name + "\0")  # no name holds it, and it changes nothing in their order
+                elif wanted(entry.name):
+                    names.append(entry.name)
     except OSError as error:
         yield folder, f"cannot list the folder: {error.strerror}"
         return
-    for entry in entries:
-        path = Path(entry.path)
-        # A link to a folder may lead back up: it is not followed.
-        if entry.is_dir(follow_symlinks=False):
-            if recursive:
-                yield from _in_folder(path, recursive)
-        elif path.suffix.lower() in SUFFIXES:
-            yield path, None
+    names.sort()
+    for name in names:
+        if name.endswith("\0"):
+            yield from _in_folder(folder / name[:-1], recursive, wanted)
+        else:
+            yield folder / name, None
 
 
-def picture_size(path: Path) -> tuple[int, int]:
-    """(height, width) after EXIF rotation, from the header alone.
+def picture_size(source: str | Path | bytes) -> tuple[int, int]:
+    """(height, width) after EXIF rotation, from the header alone, of a file or of a file's bytes.
 
     Raises:
         ImageError: the header cannot be read, or it claims more than :data:`MAX_PIXELS`.
     """
-    with _opened(path) as image:
+    with _opened(source) as image:
         turned = _orientation(image) in (5, 6, 7, 8)
         if isinstance(image, TiffImagePlugin.TiffImageFile):  # newer versions of Pillow turn these themselves
             turned = turned and image.width == image.tag_v2.get(TiffImagePlugin.IMAGEWIDTH)
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
-def read_image(path: str | Path, background: int = 255) -> Tensor:
+def read_image(source: str | Path | bytes, background: int = 255) -> Tensor:
     """A file as ``[H, W, 3]`` uint8 sRGB: EXIF rotation applied, alpha composited, the first frame of an animation.
 
     Args:
-        path: any format that Pillow reads, whatever its suffix.
+        source: a file of any format that Pillow reads, whatever its suffix, or the bytes of one.
         background: grey level behind transparent pixels, 0-255.
 
     Raises:
         ImageError: missing, truncated, not a picture, or a decompression bomb.
     """
-    with _opened(path) as image:
+    with _opened(source) as image:
         return _decode(image, background)
 
 
@@ -114,22 +139,25 @@ def read_frames(path: str | Path, background: int = 255) -> Iterator[Tensor]:
             yield _decode(image, background)
 
 
-def _opened(path: str | Path) -> Image.Image:
-    if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
-        raise ImageError("not an ordinary file")
+def _opened(source: str | Path | bytes) -> Image.Image:
+    if not isinstance(source, bytes) and os.path.exists(source) and not os.path.isfile(source):
+        raise ImageError("not an ordinary file")  # a pipe would be waited for
     try:
-        image = Image.open(path)
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
     except Exception as error:  # decoders raise anything on hostile bytes; one bad file is one failure
-        raise ImageError(_reason(error, path)) from error
+        raise ImageError(_reason(error, source)) from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
         raise ImageError(f"claims {image.width} x {image.height} pixels, the limit is {MAX_PIXELS} in all")
     return image
 
 
-def _reason(error: Exception, path: str | Path | None = None) -> str:
+def _reason(error: Exception, source: str | Path | bytes | None = None) -> str:
     if isinstance(error, UnidentifiedImageError):
-        empty = path is not None and Path(path).is_file() and Path(path).stat().st_size == 0
+        if source is None or isinstance(source, bytes):
+            empty = source == b""
+        else:
+            empty = Path(source).is_file() and Path(source).stat().st_size == 0
         return "the file is empty" if empty else "not a picture in any format that can be read here"
     if isinstance(error, Image.DecompressionBombError):
         return f"claims too many pixels, the limit is {MAX_PIXELS} in all"
@@ -197,21 +225,33 @@ class Result:
         return replace(self, faces=faces)
 
 
+@overload
 def decoded(
     found: Iterable[tuple[Path, str | None]], threads: int | None = None, ahead: int = 64
-) -> Iterator[tuple[Path, Tensor | str]]:
+) -> Iterator[tuple[Path, Tensor | str]]: ...
+
+
+@overload
+def decoded(
+    found: Iterable[tuple[Path, Known]], threads: int | None = None, ahead: int = 64
+) -> Iterator[tuple[Path, Tensor | str | Result]]: ...
+
+
+def decoded(
+    found: Iterable[tuple[Path, Known]], threads: int | None = None, ahead: int = 64
+) -> Iterator[tuple[Path, Tensor | str | Result]]:
     """Decode files in threads, ahead of whoever consumes them, in order and within bounded memory.
 
     Args:
-        found: what :func:`find_images` yields.
+        found: what :func:`find_images` yields, or pictures of which more is known: see :data:`Known`.
         threads: decoding threads; the CPU's count where None.
         ahead: most pictures decoded but not yet consumed; :data:`AHEAD_PIXELS` bounds them too.
 
     Yields:
-        ``(path, pixels)``, or ``(path, reason)`` for what could not be read.
+        ``(path, pixels)``, or ``(path, reason)`` for what could not be read; a known result as it came.
     """
     source = iter(found)
-    waiting: deque[tuple[Path, Future[Tensor] | str, int]] = deque()
+    waiting: deque[tuple[Path, Future[Tensor] | str | Result, int]] = deque()
     pixels_waiting = 0
     exhausted = False
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
@@ -219,27 +259,29 @@ def decoded(
             while True:
                 while not exhausted and len(waiting) < ahead and (pixels_waiting < AHEAD_PIXELS or not waiting):
                     try:
-                        path, problem = next(source)
+                        path, known = next(source)
                     except StopIteration:
                         exhausted = True
                         break
-                    if problem is not None:
-                        waiting.append((path, problem, 0))
+                    if isinstance(known, (str, Result)):
+                        waiting.append((path, known, 0))
                         continue
+                    content = path if known is None else known
                     try:
-                        height, width = picture_size(path)
+                        height, width = picture_size(content)
                     except ImageError as error:
                         waiting.append((path, str(error), 0))
                         continue
-                    waiting.append((path, pool.submit(read_image, path), height * width))
-                    pixels_waiting += height * width
+                    area = height * width + (0 if known is None else len(known) // 3)
+                    waiting.append((path, pool.submit(read_image, content), area))
+                    pixels_waiting += area
                 if not waiting:
                     return
                 path, outcome, area = waiting.popleft()
                 pixels_waiting -= area
                 if isinstance(outcome, Future):
                     try:
-                        outcome_or_reason: Tensor | str = outcome.result()
+                        outcome_or_reason: Tensor | str | Result = outcome.result()
                     except ImageError as error:
                         outcome_or_reason = str(error)
                 else:
@@ -252,7 +294,7 @@ def decoded(
 
 
 def process(
-    found: Iterable[tuple[Path, str | None]],
+    found: Iterable[tuple[Path, Known]],
     pipeline: Pipeline,
     batch: int = 16,
     threads: int | None = None,
@@ -261,12 +303,16 @@ def process(
     """Files through the pipeline: one result per file, in order, whatever becomes of single files.
 
     Memory does not grow with the number of files: at most one batch and the pictures decoded ahead are held.
+    What is known already (see :data:`Known`) is handed on in its place.
     """
-    pending: list[tuple[Path, Tensor | str]] = []
+    pending: list[tuple[Path, Tensor | str | Result]] = []
 
     def flush() -> Iterator[Result]:
         answers = iter(_answers([pixels for _, pixels in pending if isinstance(pixels, Tensor)], pipeline))
         for path, pixels in pending:
+            if isinstance(pixels, Result):
+                yield pixels
+                continue
             answer = pixels if isinstance(pixels, str) else next(answers)
             if isinstance(pixels, str) or isinstance(answer, str):
                 yield Result(path, error=str(answer))
@@ -275,13 +321,15 @@ def process(
             yield Result(path, size, answer, pixels=pixels if keep_pixels else None)
         pending.clear()
 
-    area = 0
+    area = count = 0
     for item in decoded(found, threads, ahead=max(2, batch) * 2):
         pending.append(item)
-        area += item[1].shape[0] * item[1].shape[1] if isinstance(item[1], Tensor) else 0
-        if len(pending) >= batch or area >= AHEAD_PIXELS:
+        if isinstance(item[1], Tensor):
+            count += 1
+            area += item[1].shape[0] * item[1].shape[1]
+        if count >= batch or area >= AHEAD_PIXELS or count == 0 or len(pending) >= AHEAD_KNOWN:
             yield from flush()
-            area = 0
+            area = count = 0
     yield from flush()
 
 

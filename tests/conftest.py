@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from hypothesis import settings
 from PIL import Image
 from torch import nn
 
 import anigender
+from anigender.cli import inputs, main
 from anigender.detect.headnet import HeadNet
 from anigender.faces import Faces
 from anigender.images import Batch
@@ -249,3 +251,18 @@ class ColourEncoder:
 def colour_encoder() -> ColourEncoder:
     """A fresh one, which counts what it is asked."""
     return ColourEncoder()
+
+
+@pytest.fixture(name="anigender")
+def command_line(painted: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command line inside this process, with the painted pipeline instead of the embedded models."""
+    monkeypatch.setattr(inputs, "load", lambda detector, classifier, device, settings: painted)
+
+    def run(*arguments: Any, status: int | None = 0) -> Result:
+        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+        if result.exception is not None and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert status is None or result.exit_code == status, result.stderr
+        return result
+
+    return run

@@ -13,25 +13,9 @@ import pytest
 from click.testing import CliRunner, Result
 from PIL import Image
 
-from anigender.cli import COMMANDS, inputs, main
-from anigender.pipeline import Pipeline
+from anigender.cli import COMMANDS, main
 
 PEOPLE = {"a.png": "F", "b.png": "FM", "c.png": ".", "d.png": "MM", "e.png": "f", "sub/g.png": "m"}
-
-
-@pytest.fixture
-def anigender(painted: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """The command line, with the painted pipeline instead of the embedded models."""
-    monkeypatch.setattr(inputs, "load", lambda detector, classifier, device, settings: painted)
-
-    def run(*arguments: Any, status: int = 0) -> Result:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        assert result.exit_code == status, result.stderr
-        return result
-
-    return run
 
 
 @pytest.fixture

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import io
+import itertools
 import os
 import random
 import struct
 import threading
 import time
+import tracemalloc
 import weakref
 import zlib
 from collections.abc import Callable
@@ -437,6 +439,17 @@ def test_a_folder_that_cannot_be_listed_is_a_result(tree: Path, monkeypatch: pyt
         ("m", "cannot list the folder: Permission denied")
     ]
     assert names(found, tree)[-1] == "z/deep/2.png"
+
+
+def test_listing_many_files_takes_little_memory(tmp_path: Path) -> None:
+    for i in range(4000):
+        (tmp_path / f"{i:012}.jpg").touch()
+    tracemalloc.start()
+    found = [path.name for path, _ in itertools.islice(find_images([tmp_path]), 3)]
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert found == [f"{i:012}.jpg" for i in range(3)]
+    assert most < 4000 * 120  # entries would take several times as much
 
 
 # -- reading ahead ---------------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ COMMANDS = {
     "train": "train",
     "export": "export",
     "models": "models",
+    "store": "store",
 }
 
 

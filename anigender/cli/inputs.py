@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +14,12 @@ import click
 from tqdm import tqdm
 
 from ..detect import DETECTORS, FILES
-from ..folders import Result, find_images, process
+from ..folders import Result, find_images, is_picture, process
+from ..packed import is_packed, is_picture_or_packed, is_plain_table, unpacked
 from ..pipeline import Pipeline, load
+from ..resuming import resumed
+from ..sharding import Shard
+from ..store import ResultStore, StoreError
 
 DETECTOR_HELP = f"auto, {', '.join(DETECTORS)}, or a file ({' '.join(ending for ending, _, _ in FILES.values())})."
 
@@ -58,17 +64,35 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
         min_size: float,
         **rest: Any,
     ) -> None:
+        models = Models(detector, classifier, device, classifier_setting, min_detection, min_size)
         try:
-            pipeline = load(detector, classifier, device, settings=classifier_setting)
+            pipeline = models.load()
         except (ValueError, RuntimeError, OSError, ImportError) as error:
             raise click.UsageError(str(error)) from error
-        if min_detection is not None and hasattr(pipeline.detector, "threshold"):
-            pipeline.detector.threshold = min_detection
-        if hasattr(pipeline.detector, "minimum_size"):
-            pipeline.detector.minimum_size = min_size
-        command(inputs=Inputs(paths, recursive, batch, pipeline), **rest)
+        command(inputs=Inputs(paths, recursive, batch, pipeline, models), **rest)
 
     return wrapped
+
+
+@dataclass(frozen=True)
+class Models:
+    """The options of :func:`picture_options` that say what judges the pictures."""
+
+    detector: str = "auto"
+    classifier: str = "auto"
+    device: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    min_detection: float | None = None
+    min_size: float = 0.0
+
+    def load(self) -> Pipeline:
+        """The pipeline that they stand for; errors as of :func:`anigender.load`."""
+        pipeline = load(self.detector, self.classifier, self.device, settings=self.settings)
+        if self.min_detection is not None and hasattr(pipeline.detector, "threshold"):
+            pipeline.detector.threshold = self.min_detection
+        if hasattr(pipeline.detector, "minimum_size"):
+            pipeline.detector.minimum_size = self.min_size
+        return pipeline
 
 
 def settings(context: click.Context, option: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
@@ -86,30 +110,82 @@ class Inputs:
         recursive: look into subfolders.
         batch: pictures at once.
         pipeline: what judges them.
+        models: what the pipeline was loaded from.
+
+    Attributes:
+        packed: whether pictures in shards are wanted too (see :mod:`anigender.packed`).
+        shard: the part of the files that is to be done; all of them where None.
+        open_store: opens what keeps the results and knows those of former runs, once the pipeline is as it will be;
+            None where nothing is kept.
+        by_content: know pictures in the store by their content.
     """
 
-    def __init__(self, paths: tuple[Path, ...], recursive: bool, batch: int, pipeline: Pipeline) -> None:
+    def __init__(
+        self,
+        paths: tuple[Path, ...],
+        recursive: bool,
+        batch: int,
+        pipeline: Pipeline,
+        models: Models,
+    ) -> None:
         self.paths, self.recursive, self.batch, self.pipeline = paths, recursive, batch, pipeline
+        self.models = models
+        self.packed = False
+        self.shard: Shard | None = None
+        self.open_store: Callable[[], ResultStore] | None = None
+        self.by_content = False
         self.failures: list[tuple[Path, str]] = []
         self.seen = 0
 
     def found(self, without: tuple[Path, ...] = ()) -> Iterator[tuple[Path, str | None]]:
         """The files, less those inside the folders ``without`` (a command's own output)."""
         apart = [folder.resolve() for folder in without]
-        for path, problem in find_images(self.paths, self.recursive):
-            # Where the file is, not where it points to: links in the output folder lead back to the pictures.
-            if not any((path.parent.resolve() / path.name).is_relative_to(folder) for folder in apart):
+        wanted = is_picture_or_packed if self.packed else is_picture
+        for given in self.paths:
+            for path, problem in find_images([given], self.recursive, wanted):
+                # Where the file is, not where it points to: links in the output folder lead back to the pictures.
+                if apart and any((path.parent.resolve() / path.name).is_relative_to(folder) for folder in apart):
+                    continue
+                if self.shard is not None and not self.shard.holds(_below(given, path)):
+                    continue
+                if problem is None and is_packed(path.name):
+                    if not self.packed:
+                        problem = "a shard of pictures is read by `anigender classify` only"
+                    elif path != given and is_plain_table(path):
+                        continue
                 yield path, problem
 
     def results(self, keep_pixels: bool = False, without: tuple[Path, ...] = ()) -> Iterator[Result]:
-        """One result per file in order, with a progress bar on stderr; unreadable files are noted as failures."""
-        total = sum(1 for _ in self.found(without))
-        found = process(self.found(without), self.pipeline, self.batch, keep_pixels=keep_pixels)
-        for result in tqdm(found, total=total, unit="picture", file=sys.stderr, disable=None, leave=False):
-            self.seen += 1
-            if result.error is not None:
-                self.fail(result.path, result.error)
-            yield result
+        """One result per file in order, with a progress bar on stderr; unreadable files are noted as failures.
+
+        Raises:
+            click.ClickException: the store cannot be used any longer, as on a full disk.
+        """
+        # Counted only for whoever watches: listing millions of files takes its time.
+        total = self._count(without) if sys.stderr.isatty() else None
+        with nullcontext() if self.open_store is None else self.open_store() as store:
+            files = self.found(without)
+            if store is None:
+                found = process(unpacked(files), self.pipeline, self.batch, keep_pixels=keep_pixels)
+            else:
+                found = resumed(files, self.pipeline, store, self.batch, self.by_content)
+            try:
+                for result in tqdm(found, total=total, unit="picture", file=sys.stderr, disable=None, leave=False):
+                    self.seen += 1
+                    if result.error is not None:
+                        self.fail(result.path, result.error)
+                    yield result
+            except StoreError as error:
+                raise click.ClickException(str(error)) from error
+
+    def _count(self, without: tuple[Path, ...]) -> int | None:
+        """How many pictures there are; None where shards hold some, which nobody has counted."""
+        total = 0
+        for path, problem in self.found(without):
+            if problem is None and is_packed(path.name):
+                return None
+            total += 1
+        return total
 
     def relative(self, path: Path) -> Path:
         """A path below the given folder that holds it; the bare name for files given themselves."""
@@ -131,6 +207,11 @@ class Inputs:
         if self.failures:
             click.echo(f"{len(self.failures)} of {self.seen} inputs failed", err=True)
             raise SystemExit(1)
+
+
+def _below(given: Path, path: Path) -> Path:
+    """A found path below the one that was given; the bare name of a file that was given itself."""
+    return Path(path.name) if path == given else path.relative_to(given)
 
 
 def printable(path: Path) -> str:

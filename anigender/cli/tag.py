@@ -7,6 +7,7 @@ import click
 from ..captions import MODES, Mode, plan_caption, shared_captions, write_caption
 from ..tags import GROUPS, image_tags, spell_tags
 from .inputs import Inputs, picture_options, printable
+from .resuming import resumable
 
 
 def _groups(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str, ...]:
@@ -19,6 +20,7 @@ def _groups(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
 
 @click.command("tag")
 @picture_options
+@resumable
 @click.option(
     "--mode", type=click.Choice(MODES), default="skip", show_default=True, help="What becomes of existing captions."
 )
@@ -58,8 +60,9 @@ def command(
     \b
     anigender tag dataset/ --dry-run
     anigender tag dataset/ --recursive --mode prepend --spaces
+    anigender tag dataset/ --recursive --resume results.sqlite     # again after a crash, or when pictures were added
     """
-    shared = shared_captions([path for path, problem in inputs.found() if problem is None], extension)
+    shared = shared_captions((path for path, problem in inputs.found() if problem is None), extension)
     for sidecar, pictures in shared.items():
         names = ", ".join(printable(path) for path in pictures)
         click.echo(f"warning: {names} share the caption {printable(sidecar)}", err=True)
