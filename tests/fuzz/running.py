@@ -25,8 +25,8 @@ from typing import Any, NoReturn
 from .mutation import mutated
 from .targets.target import Target
 
-SECONDS = 5.0  # for one input
-HANGS = 120  # seconds after which even code that ignores signals is ended, with a traceback
+SECONDS = 5.0  # of processor time for one input: a busy machine is no finding
+HANGS = 120  # seconds on the clock after which even code that waits or ignores signals is ended, with a traceback
 LONGEST_MESSAGE = 10_000  # characters of an error's text: it is printed
 ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -59,7 +59,7 @@ class Report:
         count: inputs run.
         refused: of those, the ones that raised a documented error.
         seconds: in all.
-        slowest: seconds of the slowest input.
+        slowest: seconds of processor time of the slowest input.
         megabytes: by which the process grew at most during an input.
         findings: the first of every kind.
     """
@@ -104,9 +104,9 @@ def run_one(target: Target, data: bytes, folder: Path, report: Report) -> None:
         raise TooSlow
 
     before = _held()
-    start = time.perf_counter()
-    previous = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    start = time.process_time()
+    previous = signal.signal(signal.SIGPROF, ring)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         target.run(data, folder)
     except target.errors as error:
@@ -122,10 +122,10 @@ def run_one(target: Target, data: bytes, folder: Path, report: Report) -> None:
         detail = "".join(traceback.format_exception(error))
         report.add(Finding(f"{type(error).__name__} {_place(error)}", detail[-8000:], data))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, previous)
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.signal(signal.SIGPROF, previous)
     report.count += 1
-    report.slowest = max(report.slowest, time.perf_counter() - start)
+    report.slowest = max(report.slowest, time.process_time() - start)
     grown = (_held() - before) / 1024
     if grown > 1:
         report.megabytes = max(report.megabytes, grown)
