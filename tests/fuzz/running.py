@@ -81,7 +81,8 @@ class Report:
 
 def _place(error: BaseException) -> str:
     """The innermost frame of this project, without the line, which changes."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename.startswith(ROOT)]
+    every = traceback.extract_tb(error.__traceback__)
+    frames = [frame for frame in every if frame.filename.startswith(ROOT) and frame.filename != __file__]
     own = [frame for frame in frames if "/anigender/" in frame.filename] or frames
     return f"{Path(own[-1].filename).name}:{own[-1].name}" if own else "elsewhere"
 
