@@ -8,7 +8,7 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from .killing import KINDS
+from tests.faults.killing import KINDS
 
 
 def main() -> None:

@@ -6,6 +6,7 @@ import random
 
 import pytest
 
+from . import running
 from .mutation import mutated
 from .running import Report, inputs, run_one, run_random
 from .targets import TARGETS
@@ -43,7 +44,7 @@ def boom(data: bytes, folder: object) -> None:
     ],
 )
 def test_what_counts_as_a_finding(monkeypatch: pytest.MonkeyPatch, tmp_path, data: bytes, found: list[str]) -> None:
-    monkeypatch.setattr("tests.fuzz.running.SECONDS", 0.2)
+    monkeypatch.setattr(running, "SECONDS", 0.2)
     report = Report("boom")
     target = Target("boom", "", boom, (ValueError,), random_seeds, megabytes=32)  # type: ignore[arg-type]
     run_one(target, data, tmp_path, report)

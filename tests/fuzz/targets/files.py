@@ -202,10 +202,13 @@ def manifests() -> list[bytes]:
     ]
 
 
+TABLES = ("gender/manifest.csv", "detection/boxes.csv", "detection/animeface2009.csv")
+
+
 def run_tables(data: bytes, folder: Path) -> None:
     """The tables of a data folder: pictures, known boxes, what a teacher found; and the heads made of them."""
     parts = data.split(b"\x1e")
-    for path, content in zip(("gender/manifest.csv", "detection/boxes.csv", "detection/animeface2009.csv"), parts):
+    for path, content in zip(TABLES, parts, strict=False):
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes(content)
     refusals: list[Exception] = []
@@ -249,11 +252,46 @@ def run_record(data: bytes, folder: Path) -> None:
     DigestRecord(path).get("a/b")
 
 
-CSV_WORDS = (b",", b"\n", b'"', b"\r", b"female", b"male", b"train", b"val", b"nan", b"1e999", b"-1", b"\0", b"\xff", b"a.png")
+CSV_WORDS = (
+    b",",
+    b"\n",
+    b'"',
+    b"\r",
+    b"female",
+    b"male",
+    b"train",
+    b"val",
+    b"nan",
+    b"1e999",
+    b"-1",
+    b"\0",
+    b"\xff",
+    b"a.png",
+)
 JSON_WORDS = (b"[", b"]", b"{", b"}", b",", b":", b'"x"', b'"kind"', b'"boxes"', b"NaN", b"Infinity", b"1e999", b"null")
 XML_WORDS = (
-    *(b"<!DOCTYPE a [<!ENTITY b 'c'>]>", b"&amp;", b"&b;", b"<_>", b"</_>", b"<rect>", b"HAAR", b"LBP", b"nan", b"1e999"),
-    *(b"<stages>", b"<features>", b"<internalNodes>", b"<leafValues>", b"-1", b"0 ", b"2147483648 ", b"<tilted>1</tilted>"),
+    *(
+        b"<!DOCTYPE a [<!ENTITY b 'c'>]>",
+        b"&amp;",
+        b"&b;",
+        b"<_>",
+        b"</_>",
+        b"<rect>",
+        b"HAAR",
+        b"LBP",
+        b"nan",
+        b"1e999",
+    ),
+    *(
+        b"<stages>",
+        b"<features>",
+        b"<internalNodes>",
+        b"<leafValues>",
+        b"-1",
+        b"0 ",
+        b"2147483648 ",
+        b"<tilted>1</tilted>",
+    ),
 )
 
 FILES = (
@@ -265,9 +303,7 @@ FILES = (
     Target(
         "manifests", "tables of own pictures", run_manifest, (ValueError, FileNotFoundError), manifests, CSV_WORDS, 2048
     ),
-    Target(
-        "tables", "tables of the data folder", run_tables, (ValueError, FileNotFoundError), tables, CSV_WORDS, 2048
-    ),
+    Target("tables", "tables of the data folder", run_tables, (ValueError, FileNotFoundError), tables, CSV_WORDS, 2048),
     Target(
         "given-boxes",
         "JSON files of boxes",
