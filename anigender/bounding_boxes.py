@@ -21,6 +21,7 @@ KINDS = {
     "tight face": "from the brows to the chin",
     "head": "the whole head with its hair, as anigender's own detector draws",
 }
+LARGEST = 1e9  # pixels: far beyond any picture, and products of a few such numbers are still finite
 
 
 def to_bounding_boxes(faces: Faces) -> list[list[dict[str, Any]]]:
@@ -127,14 +128,22 @@ def _read(entry: Any, name: str) -> tuple[list[float], float]:
     """One box as xyxy, and its score."""
     entry = entry.tolist() if hasattr(entry, "tolist") else entry
     if not _is_box(entry):
-        raise ValueError(f"{name} is {entry!r}, expected x, y, width, height")
+        raise ValueError(f"{name} is {shown(entry)}, expected x, y, width, height")
     try:
         values = [entry[k] for k in ("x", "y", "width", "height")] if isinstance(entry, Mapping) else list(entry)
         x, y, width, height = (float(v) for v in values)
         score = entry.get("score") if isinstance(entry, Mapping) else None
         score = 1.0 if score is None else float(score)
-    except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{name} is {entry!r}, expected numbers x, y, width, height") from error
-    if not all(math.isfinite(v) for v in (x, y, width, height)) or width < 0 or height < 0:
-        raise ValueError(f"{name} is {entry!r}: width and height must be 0 or more, and all numbers finite")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{name} is {shown(entry)}, expected numbers x, y, width, height") from error
+    if not all(abs(v) <= LARGEST for v in (x, y, width, height)) or width < 0 or height < 0 or not math.isfinite(score):
+        raise ValueError(
+            f"{name} is {shown(entry)}: width and height must be 0 or more, and all numbers at most {LARGEST:g}"
+        )
     return [x, y, x + width, y + height], score
+
+
+def shown(value: Any) -> str:
+    """Anything as a text for a message, which a person has to read: not more than 200 characters of it."""
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}…"

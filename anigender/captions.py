@@ -130,13 +130,20 @@ def write_caption(
     Raises:
         ValueError: another mode, a wrong extension, an empty separator, or (in ``append`` and ``prepend``) a tag that
             the separator or a line end would split, so that it could not be found again.
-        CaptionError: an existing sidecar is not UTF-8 text (in every mode but ``skip``).
+        CaptionError: an existing sidecar is not UTF-8 text (in every mode but ``skip``), or a link that leads out of
+            its folder: a data set from elsewhere must not have other files written to.
         OSError: it cannot be read or written.
     """
     plan = plan_caption(image, tags, mode, separator, extension, replace_counts)
     if plan.outcome == "written" and plan.text is not None:
+        _check_link(plan.path)
         atomic_write_text(plan.path, plan.text)
     return plan.outcome
+
+
+def _check_link(path: Path) -> None:
+    if path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(path.parent)):
+        raise CaptionError(f"{path} is a link that leads out of its folder; it was left as it is: tag what it leads to")
 
 
 def _combine(text: str, new: Sequence[str], first: bool, separator: str, replace_counts: bool) -> str:

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TypeAlias, overload
 
@@ -25,6 +26,9 @@ SUFFIXES = frozenset(
         ".png .apng .jpg .jpeg .jpe .jfif .webp .avif .jp2 .gif .bmp .dib .tif .tiff .tga .ppm .pgm .pbm .pnm .ico .qoi"
     ).split()
 )
+# What Pillow knows and is not asked for: one hands the file to another program (Ghostscript), the others are stubs or
+# play a record of drawing commands.
+NOT_READ = frozenset(("EPS", "WMF", "BUFR", "GRIB", "HDF5"))
 MAX_PIXELS = 178_956_970  # where Pillow itself refuses a picture as a decompression bomb
 AHEAD_PIXELS = 48_000_000  # decoded pictures waiting for the computation: 144 MB as RGB
 AHEAD_KNOWN = 4096  # results known beforehand that may wait for pictures before them
@@ -114,7 +118,8 @@ def read_image(source: str | Path | bytes, background: int = 255) -> Tensor:
     """A file as ``[H, W, 3]`` uint8 sRGB: EXIF rotation applied, alpha composited, the first frame of an animation.
 
     Args:
-        source: a file of any format that Pillow reads, whatever its suffix, or the bytes of one.
+        source: a file of any format that Pillow reads by itself, whatever its suffix (not :data:`NOT_READ`), or the
+            bytes of one.
         background: grey level behind transparent pixels, 0-255.
 
     Raises:
@@ -136,6 +141,7 @@ def read_frames(path: str | Path, background: int = 255) -> Iterator[Tensor]:
                 image.seek(i)
             except Exception as error:  # see _opened
                 raise ImageError(f"frame {i} cannot be read: {_reason(error)}") from error
+            _check_size(image)  # pages differ in size
             yield _decode(image, background)
 
 
@@ -143,13 +149,27 @@ def _opened(source: str | Path | bytes) -> Image.Image:
     if not isinstance(source, bytes) and os.path.exists(source) and not os.path.isfile(source):
         raise ImageError("not an ordinary file")  # a pipe would be waited for
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=_formats())
     except Exception as error:  # decoders raise anything on hostile bytes; one bad file is one failure
         raise ImageError(_reason(error, source)) from error
-    if image.width * image.height > MAX_PIXELS:
+    try:
+        _check_size(image)
+    except ImageError:
         image.close()
-        raise ImageError(f"claims {image.width} x {image.height} pixels, the limit is {MAX_PIXELS} in all")
+        raise
     return image
+
+
+@lru_cache(maxsize=1)
+def _formats() -> tuple[str, ...]:
+    Image.preinit()  # the common ones come first
+    Image.init()
+    return tuple(name for name in Image.ID if name not in NOT_READ)
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ImageError(f"claims {image.width} x {image.height} pixels, the limit is {MAX_PIXELS} in all")
 
 
 def _reason(error: Exception, source: str | Path | bytes | None = None) -> str:

@@ -21,16 +21,26 @@ _MOST_THREADS = 8  # more would keep more pictures in memory than a disk writes 
 
 
 def png_bytes(pixels: Tensor, texts: Mapping[str, str], compress_level: int = 4) -> bytes:
-    """A picture ``[H, W, C]`` uint8 as a PNG file with these texts in it."""
+    """A picture ``[H, W, C]`` uint8 as a PNG file with these texts in it.
+
+    A text's name is at most 79 characters of Latin-1 there (W3C, "Portable Network Graphics Specification", third
+    edition, section 11.3.3); in others, and in halves of surrogate pairs, characters are written as escapes: a name
+    that another program chose oddly must not cost the picture.
+    """
     info = PngInfo()
     for name, text in texts.items():
-        info.add_text(name, text)
+        info.add_text(_keyword(name), text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode("utf-8"))
     array = pixels.numpy()
     stream = io.BytesIO()
     Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array).save(
         stream, format="PNG", pnginfo=info, compress_level=compress_level
     )
     return stream.getvalue()
+
+
+def _keyword(name: str) -> str:
+    escaped = "".join(c if c.isprintable() and c.isascii() else c.encode("unicode_escape").decode() for c in name)
+    return escaped.strip()[:79].strip() or "text"
 
 
 def quick_png_bytes(pixels: Tensor) -> bytes:

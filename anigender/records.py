@@ -43,5 +43,12 @@ def text_of(path: os.PathLike[str]) -> str:
 
 
 def line(values: dict[str, Any]) -> str:
-    """A record as one line of JSON, without the newline; letters outside ASCII stay readable."""
-    return json.dumps(values, ensure_ascii=False)
+    """A record as one line of JSON, without the newline; letters outside ASCII stay readable.
+
+    What is no letter (control characters above ASCII, which terminals obey, and the line ends of Unicode, at which
+    some readers break lines) is escaped.
+    """
+    text = json.dumps(values, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else json.dumps(c)[1:-1] for c in text)

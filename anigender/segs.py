@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .bounding_boxes import head_boxes
+from .bounding_boxes import LARGEST, head_boxes, shown
 from .faces import GENDERS, Face, Faces
 from .masks import face_masks, shape_in_window
 from .pipeline import Pipeline
@@ -110,9 +110,42 @@ def _seg(
     return SEG(piece, mask, face.confidence, region, box, face.gender, None)
 
 
+def check_segs(segs: Any) -> Segs:
+    """What another program handed over as SEGS, if it is that.
+
+    Raises:
+        ValueError: it is not ``((height, width), [SEG, ...])``; the message says what was met.
+    """
+    try:
+        (height, width), members = segs
+        if isinstance(members, (str, bytes, dict)):
+            raise TypeError
+        size, found = (int(height), int(width)), list(members)
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"SEGS are {shown(segs)}, expected ((height, width), [SEG, ...])") from None
+    for i, seg in enumerate(found):
+        if not hasattr(seg, "bbox") or not hasattr(seg, "_replace"):
+            raise ValueError(f"SEG {i} is {shown(seg)}, expected a SEG with a bbox, as the Impact Pack makes them")
+    return size, found
+
+
 def seg_boxes(segs: Segs) -> Tensor:
-    """``[N, 4]``: the SEGs' boxes."""
-    rows = [[float(v) for v in seg.bbox] for seg in segs[1]]
+    """``[N, 4]``: the SEGs' boxes.
+
+    Raises:
+        ValueError: it is no SEGS, or a box is not four finite numbers x1, y1, x2, y2 of a sensible size.
+    """
+    rows = []
+    for i, seg in enumerate(check_segs(segs)[1]):
+        try:
+            x1, y1, x2, y2 = row = [float(v) for v in seg.bbox]
+        except (TypeError, ValueError, OverflowError):
+            raise ValueError(f"the bbox of SEG {i} is {shown(seg.bbox)}, expected x1, y1, x2, y2") from None
+        if not (x1 <= x2 and y1 <= y2 and all(abs(v) <= LARGEST for v in row)):
+            raise ValueError(
+                f"the bbox of SEG {i} is {shown(seg.bbox)}, expected x1 <= x2 and y1 <= y2, none beyond {LARGEST:g}"
+            )
+        rows.append(row)
     return torch.tensor(rows, dtype=torch.float32).reshape(-1, 4)
 
 
@@ -126,7 +159,7 @@ def classify_segs(segs: Segs, image: Tensor, pipeline: Pipeline, match: str = "a
         match: one of :data:`MATCHES`.
 
     Raises:
-        ValueError: another word, more pictures than one, or a picture of another size.
+        ValueError: another word, more pictures than one, a picture of another size, or what is no SEGS.
     """
     if match not in MATCHES:
         raise ValueError(f"match {match!r} is not known; choose one of {', '.join(MATCHES)}")
@@ -135,7 +168,8 @@ def classify_segs(segs: Segs, image: Tensor, pipeline: Pipeline, match: str = "a
             f"SEGS belong to one picture, but images have shape {list(image.shape)}, expected [1, H, W, C]"
         )
     size = (int(image.shape[1]), int(image.shape[2]))
-    if tuple(int(v) for v in segs[0]) != size:
+    segs = check_segs(segs)
+    if segs[0] != size:
         raise ValueError(
             f"the SEGS were found in a picture of {segs[0][1]} x {segs[0][0]}, but this one is {size[1]} x {size[0]}"
         )
@@ -186,8 +220,10 @@ def split_segs(segs: Segs, faces: Faces, minimum_confidence: float = 0.5) -> tup
         minimum_confidence: 0.5-1; at 0.5 every SEG is female or male.
 
     Raises:
-        ValueError: another number of faces than of SEGs.
+        ValueError: another number of faces than of SEGs, or what is no SEGS.
     """
+    check_segs(segs)
+    size = segs[0]  # as it came, since others compare it
     if len(faces) != len(segs[1]):
         raise ValueError(f"there are {len(segs[1])} SEGs but {len(faces)} faces")
     by_gender: dict[str, list[Any]] = {gender: [] for gender in GENDERS}
@@ -198,7 +234,7 @@ def split_segs(segs: Segs, faces: Faces, minimum_confidence: float = 0.5) -> tup
             seg = seg._replace(label=face.gender, confidence=face.confidence)
             by_gender[str(face.gender)].append(seg)
         relabelled.append(seg)
-    return (segs[0], by_gender["female"]), (segs[0], by_gender["male"]), (segs[0], relabelled)
+    return (size, by_gender["female"]), (size, by_gender["male"]), (size, relabelled)
 
 
 class GenderDetector:

@@ -120,7 +120,7 @@ def parse_tags(text: str, separator: str = ",") -> list[str]:
     """
     mark = separator.strip()
     tags = []
-    for line in text.splitlines():
+    for line in filter(None, text.splitlines()):
         if mark:
             tags += [part.strip() for part in line.split(mark)]
         else:

@@ -7,17 +7,18 @@ matrix per axis, for all crops of one size at once and on any device.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 
 from ..faces import Faces
 from ..images import Batch, Images, check, head_crops, unit_range
-from ..transfer import on_device
 
 LOBES = 3  # of Pillow's filter
 TAPS = 8  # of OpenCV's
+FARTHEST = 8  # longer sides of the picture, beyond which no region reaches
+LONGEST_KEPT = 8192  # pixels of an axis whose matrix is kept for the next head
 AT_ONCE = 1 << 25  # values of regions that are resized together
 
 
@@ -57,22 +58,41 @@ def classifier_crops(images: Images | Batch, faces: Faces, classifier: Framed) -
     if faces.images != len(batch):
         raise ValueError(f"the faces belong to {faces.images} images, {len(batch)} were given")
     crops = torch.empty(len(faces), 3, size, size, device=batch.device)
-    boxes, owners = faces.boxes.tolist(), faces.image_index.tolist()
+    host = faces.cpu()
+    boxes, owners = host.boxes.tolist(), host.image_index.tolist()
     for group in batch.groups:
         places = {image: place for place, image in enumerate(group.index)}
         height, width = group.pixels.shape[1:3]
-        by_shape: dict[tuple[int, int], list[tuple[int, int, range, range]]] = {}
+        alike: dict[tuple[Axis, Axis], list[tuple[int, Tensor]]] = {}
         for row, (box, image) in enumerate(zip(boxes, owners, strict=True)):
             if image in places:
                 ys, xs = _region(box, margin, below, height, width, square=framing == "head")
-                by_shape.setdefault((len(ys), len(xs)), []).append((row, places[image], ys, xs))
-        for (h, w), members in by_shape.items():
-            step = max(1, AT_ONCE // (3 * h * w))
+                (y0, y1, down), (x0, x1, across) = _inside(ys, height), _inside(xs, width)
+                inner = group.pixels[places[image], y0:y1, x0:x1].permute(2, 0, 1)
+                alike.setdefault((down, across), []).append((row, inner))
+        for (down, across), members in alike.items():
+            step = max(1, AT_ONCE // (3 * down.inside * across.inside))
             for first in range(0, len(members), step):
                 part = members[first : first + step]
-                regions = torch.stack([_cut(group.pixels[place], ys, xs) for _, place, ys, xs in part])
-                crops[[row for row, *_ in part]] = resized(regions, size, resample)
+                regions = unit_range(torch.stack([inner for _, inner in part]))
+                crops[[row for row, _ in part]] = _resized(regions, down, across, size, resample)
     return crops
+
+
+class Axis(NamedTuple):
+    """How what is shown lies over one side of a picture: how long it is, how much of it the picture has, and how
+    far before that it begins."""
+
+    length: int
+    inside: int
+    before: int
+
+
+def _inside(shown: range, length: int) -> tuple[int, int, Axis]:
+    """Of ``shown`` the part that a side of ``length`` pixels has, one pixel at least: its ends, and where it lies."""
+    first = min(max(shown[0], 0), length - 1)
+    last = max(min(shown[-1] + 1, length), first + 1)
+    return first, last, Axis(len(shown), last - first, first - shown[0])
 
 
 def _region(
@@ -85,26 +105,16 @@ def _region(
     w, h = w * margin, h * margin
     if square:
         w = h = max(w, h)
-    left, top = round((x0 + x1 - w) / 2), round((y0 + y1 - h) / 2)
+    # Nonsense stays as large as can be computed; no head is anywhere near.
+    reach = FARTHEST * max(height, width)
+    w, h = min(w, reach), min(h, reach)
+    middle_x, middle_y = (min(max((low + high) / 2, -reach), reach) for low, high in ((x0, x1), (y0, y1)))
+    left, top = round(middle_x - w / 2), round(middle_y - h / 2)
     right, bottom = left + max(1, round(w)), top + max(1, round(h))
     if not square:
         left, top = min(max(left, 0), width - 1), min(max(top, 0), height - 1)
         right, bottom = max(min(right, width), left + 1), max(min(bottom, height), top + 1)
     return range(top, bottom), range(left, right)
-
-
-def _cut(pixels: Tensor, ys: range, xs: range) -> Tensor:
-    """``[3, len(ys), len(xs)]`` float32 in 0-1 from ``[H, W, 3]``; outside, the edge is repeated."""
-    height, width = pixels.shape[:2]
-    inner = pixels[max(ys[0], 0) : ys[-1] + 1, max(xs[0], 0) : xs[-1] + 1]
-    if inner.shape[0] != len(ys):
-        inner = pixels.index_select(0, on_device(ys, pixels.device).clamp(0, height - 1))
-        inner = inner[:, max(xs[0], 0) : xs[-1] + 1]
-    if inner.shape[1] != len(xs):
-        columns = on_device(xs, pixels.device).clamp(0, width - 1)
-        rows = on_device(ys, pixels.device).clamp(0, height - 1)
-        inner = pixels.index_select(0, rows).index_select(1, columns)
-    return unit_range(inner.permute(2, 0, 1))
 
 
 def resized(regions: Tensor, size: int, resample: str) -> Tensor:
@@ -118,14 +128,31 @@ def resized(regions: Tensor, size: int, resample: str) -> Tensor:
     Returns:
         ``[B, 3, size, size]`` float32 in 0-1.
     """
-    height, width = regions.shape[-2:]
-    scale = size / min(height, width)
-    down = matrix(height, max(size, round(height * scale)), size, resample).to(regions.device)
-    across = matrix(width, max(size, round(width * scale)), size, resample).to(regions.device)
-    x = regions.float() @ across.T
+    down, across = (Axis(side, side, 0) for side in regions.shape[-2:])
+    return _resized(regions, down, across, size, resample)
+
+
+def _resized(regions: Tensor, down: Axis, across: Axis, size: int, resample: str) -> Tensor:
+    """The same of regions of which only the part inside the picture is given; outside, the edge is repeated.
+
+    What is outside is never made: the weights of its pixels are added to those of the edge that they repeat.
+    """
+    scale = size / min(down.length, across.length)
+    by_rows, by_columns = (_folded(axis, scale, size, resample).to(regions.device) for axis in (down, across))
+    x = regions.float() @ by_columns.T
     if resample == "lanczos":  # Pillow keeps 8 bits between the two directions
         x = x.clamp(0, 1)
-    return (down @ x).clamp(0, 1)
+    return (by_rows @ x).clamp(0, 1)
+
+
+def _folded(axis: Axis, scale: float, size: int, resample: str) -> Tensor:
+    """``[size, inside]``: the matrix that resizes an axis, of its part inside the picture."""
+    make = matrix if axis.length <= LONGEST_KEPT else matrix.__wrapped__
+    weights = make(axis.length, max(size, round(axis.length * scale)), size, resample)
+    if axis.length == axis.inside:
+        return weights
+    places = (torch.arange(axis.length) - axis.before).clamp(0, axis.inside - 1)
+    return torch.zeros(len(weights), axis.inside).index_add_(1, places, weights)
 
 
 @lru_cache(maxsize=64)

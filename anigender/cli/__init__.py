@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+from typing import Any
 
 import click
 
@@ -21,8 +23,24 @@ COMMANDS = {
 }
 
 
+# What a disk or a folder says when it takes no more: not this program's mistake, so it is told without a traceback.
+REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO}
+
+
 class Commands(click.Group):
     """A group that imports a command's file only when the command is named."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; a disk that is full or read-only ends it with status 1 and one line."""
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            if error.errno not in REFUSALS:
+                raise
+            where = f" ({str(error.filename)!r})" if error.filename else ""
+            raise click.ClickException(
+                f"cannot write: {error.strerror}{where}; what was finished before is whole, and nothing is half written"
+            ) from error
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """In the order in which people meet them."""

@@ -11,7 +11,7 @@ import click
 
 from ..files import atomic_write_text
 from ..pipeline import load
-from .inputs import DETECTOR_HELP
+from .inputs import DETECTOR_HELP, printable
 
 
 def detector_table(figures: dict[str, Any]) -> list[str]:
@@ -62,8 +62,8 @@ def gender_table(figures: dict[str, Any]) -> list[str]:
         if rows:
             lines += ["", f"  {heading:<32}{'balanced':>9}{'women':>8}{'men':>8}{'count':>8}"]
             lines += [
-                f"  {name:<32}{own['balanced_accuracy']:>9.3f}{own['female_recall']:>8.3f}{own['male_recall']:>8.3f}"
-                f"{own['count']:>8}"
+                f"  {printable(name):<32}{own['balanced_accuracy']:>9.3f}{own['female_recall']:>8.3f}"
+                f"{own['male_recall']:>8.3f}{own['count']:>8}"
                 for name, own in rows.items()
             ]
     if "stress_loss" in figures:

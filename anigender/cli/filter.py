@@ -99,7 +99,7 @@ def command(
         try:
             fits = select(result.faces, compiled, [known])[0]
         except RuleError as error:
-            inputs.fail(result.path, str(error))
+            inputs.fail(result.path, str(error).partition("\n")[0])  # the rule itself need not be said for every file
             continue
         counts[fits] += 1
         if action == "list":

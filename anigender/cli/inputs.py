@@ -203,7 +203,7 @@ class Inputs:
         if not self.seen and not self.failures:
             click.echo("no pictures found", err=True)
         for path, reason in self.failures:
-            click.echo(f"failed: {printable(path)}: {reason}", err=True)
+            click.echo(f"failed: {printable(path)}: {printable(reason)}", err=True)
         if self.failures:
             click.echo(f"{len(self.failures)} of {self.seen} inputs failed", err=True)
             raise SystemExit(1)
@@ -214,7 +214,7 @@ def _below(given: Path, path: Path) -> Path:
     return Path(path.name) if path == given else path.relative_to(given)
 
 
-def printable(path: Path) -> str:
-    """A path on one line: control characters and undecodable bytes escaped."""
+def printable(path: Path | str) -> str:
+    """A path, or what is said of one, on one line: control characters and undecodable bytes escaped."""
     text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

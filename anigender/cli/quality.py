@@ -79,7 +79,7 @@ def command(
             else:
                 stream.write(line(told).encode("utf-8") + b"\n")
     for path, reason in failures:
-        click.echo(f"failed: {printable(path)}: {reason}", err=True)
+        click.echo(f"failed: {printable(path)}: {printable(reason)}", err=True)
     if failures:
         raise SystemExit(1)
 

@@ -30,7 +30,7 @@ def command(inputs: Inputs, sheet: Path | None, tile: int) -> None:
     for result in inputs.results(keep_pixels=True):
         name = printable(inputs.relative(result.path))
         if result.faces is None or result.pixels is None:
-            click.echo(f"{name:<36}  {'-':>6}  {result.error}")
+            click.echo(f"{name:<36}  {'-':>6}  {printable(result.error or '')}")
             continue
         who = ", ".join(f"{face.gender} {face.confidence:.2f}" for face in result.faces)
         click.echo(f"{name:<36}  {len(result.faces):>6}  {who:<50}  {', '.join(image_tags(result.faces)[0])}")

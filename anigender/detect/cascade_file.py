@@ -14,11 +14,15 @@ from xml.parsers import expat
 
 import numpy as np
 
-LARGEST_FILE = 32 << 20  # bytes; the largest cascade that OpenCV ships has 3 MB
+LARGEST_FILE = 8 << 20  # bytes; the largest cascade that OpenCV ships has 3 MB
+MOST_ELEMENTS = 300_000  # the largest that OpenCV ships has a third of that; each costs some microseconds
+MOST_NODES = 30_000  # of all trees; the largest that OpenCV ships has 8,500
+LARGEST_STAGE = 1 << 20  # trees times nodes of the largest tree: what a stage's tensors are padded to
 DEEPEST = 32  # nested elements; a cascade has 9
 LARGEST_WINDOW = 512  # pixels; OpenCV's own are 20 to 64
 THRESHOLD_SLACK = np.float32(1e-5)  # OpenCV lowers every stage's threshold by this on reading
 CODES = 256  # values of a local binary pattern
+NUMBERS_PER_NODE = {"LBP": 3 + CODES // 32, "HAAR": 4}
 
 
 @dataclass(frozen=True)
@@ -101,18 +105,21 @@ def parse(data: bytes) -> Element:
     """The root element of an XML text without a document type.
 
     Raises:
-        ValueError: malformed, a document type or an entity is declared, or the elements nest too deep.
+        ValueError: malformed, a document type or an entity is declared, or there are too many elements or too deep.
     """
     builder = TreeBuilder()
     parser = expat.ParserCreate()
-    depth = 0
+    depth = elements = 0
 
     def refuse(*_: object) -> int:
         raise ValueError("it declares a document type or an entity, which no cascade needs and which can be an attack")
 
     def start(name: str, attributes: dict[str, str]) -> None:
-        nonlocal depth
+        nonlocal depth, elements
         depth += 1
+        elements += 1
+        if elements > MOST_ELEMENTS:
+            raise ValueError(f"it has more than {MOST_ELEMENTS:,} elements")
         if depth > DEEPEST:
             raise ValueError(f"its elements nest more than {DEEPEST} deep")
         builder.start(name, attributes)
@@ -165,6 +172,9 @@ def _cascade(root: Element) -> CascadeFile:
     if categories != (CODES if kind == "LBP" else 0):
         raise ValueError(f"maxCatCount is {categories}, expected {CODES} with LBP and 0 with HAAR")
     count = len(features)
+    nodes = sum(len((weak.text or "").split()) for weak in _child(cascade, "stages").iter("internalNodes"))
+    if nodes > MOST_NODES * NUMBERS_PER_NODE[kind]:
+        raise ValueError(f"its trees have more than {MOST_NODES:,} nodes")
     stages = tuple(_stage(stage, kind, count) for stage in _child(cascade, "stages"))
     if not stages or len(stages) != _whole(cascade, "stageNum"):
         raise ValueError(f"it holds {len(stages)} stages and says stageNum {_text(cascade, 'stageNum')}")
@@ -176,13 +186,16 @@ def _stage(stage: Element, kind: str, features: int) -> Stage:
     trees = tuple(_tree(weak, kind, features) for weak in _child(stage, "weakClassifiers"))
     if not trees:
         raise ValueError("a stage has no weak classifiers")
+    deepest = max(len(tree.left) for tree in trees)
+    if len(trees) * deepest > LARGEST_STAGE:
+        raise ValueError(f"a stage has {len(trees):,} trees of up to {deepest:,} nodes, larger than any sense")
     return Stage(float(threshold), trees)
 
 
 def _tree(weak: Element, kind: str, features: int) -> Tree:
     numbers = _numbers(_text(weak, "internalNodes"))
     leaves = np.array(_numbers(_text(weak, "leafValues")), np.float32)
-    per_node = 3 + (CODES // 32 if kind == "LBP" else 1)
+    per_node = NUMBERS_PER_NODE[kind]
     if len(numbers) % per_node:
         raise ValueError(f"a weak classifier has {len(numbers)} numbers, expected {per_node} for each node")
     nodes = np.array(numbers).reshape(-1, per_node)

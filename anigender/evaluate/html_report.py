@@ -40,9 +40,9 @@ COLUMNS = {
 
 def table(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], first: str = "") -> str:
     """Rows by name, with the named columns; names may hold anything."""
-    head = "".join(f"<th>{escape(title)}</th>" for title in (first, *columns.values()))
+    head = "".join(f"<th>{_text(title)}</th>" for title in (first, *columns.values()))
     body = "".join(
-        f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{_number(row[key])}</td>" for key in columns) + "</tr>"
+        f"<tr><td>{_text(name)}</td>" + "".join(f"<td>{_number(row[key])}</td>" for key in columns) + "</tr>"
         for name, row in rows.items()
     )
     return f"<table><tr>{head}</tr>{body}</table>"
@@ -51,7 +51,13 @@ def table(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], fir
 def _number(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return " – ".join(_number(part) for part in value)
-    return f"{value:.3f}" if isinstance(value, float) else escape(str(value))
+    return f"{value:.3f}" if isinstance(value, float) else _text(value)
+
+
+def _text(value: Any) -> str:
+    """Anything as text of HTML; what would change the text around it, or is no character, is shown as an escape."""
+    text = str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
 
 
 def plot(
@@ -92,13 +98,13 @@ def plot(
             parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in corners]
         top = SIDE - 16 * (len(lines) - i)
         parts.append(
-            f'<text x="{EDGE + SIDE - 8}" y="{top}" text-anchor="end" style="fill:{colour}">{escape(name)}</text>'
+            f'<text x="{EDGE + SIDE - 8}" y="{top}" text-anchor="end" style="fill:{colour}">{_text(name)}</text>'
         )
-    parts.append(f'<text x="{EDGE + SIDE / 2}" y="{SIDE + 44}" text-anchor="middle">{escape(across)}</text>')
+    parts.append(f'<text x="{EDGE + SIDE / 2}" y="{SIDE + 44}" text-anchor="middle">{_text(across)}</text>')
     middle = f"12,{10 + SIDE / 2}"
-    parts.append(f'<text transform="translate({middle}) rotate(-90)" text-anchor="middle">{escape(up)}</text>')
+    parts.append(f'<text transform="translate({middle}) rotate(-90)" text-anchor="middle">{_text(up)}</text>')
     size = f'width="{EDGE + SIDE + 12}" height="{SIDE + 52}"'
-    return f'<figure><figcaption>{escape(title)}</figcaption><svg {size} role="img">{"".join(parts)}</svg></figure>'
+    return f'<figure><figcaption>{_text(title)}</figcaption><svg {size} role="img">{"".join(parts)}</svg></figure>'
 
 
 def mistakes_sheet(data: Path, mistakes: Sequence[Mapping[str, Any]]) -> Image.Image | None:
@@ -128,7 +134,7 @@ def html_report(figures: Mapping[str, Any], title: str, sheet: Image.Image | Non
     female, male = figures["classes"]["female"], figures["classes"]["male"]
     (a, b), (c, d) = figures["confusion"]
     parts = [
-        f"<h1>{escape(title)}</h1>",
+        f"<h1>{_text(title)}</h1>",
         f"<p>{found['count']} pictures in which a head is found, {figures['share_found']:.1%} of all. "
         f"Accuracy {figures['accuracy']:.3f}; calibration error {found['calibration_error']:.3f}; with every missed "
         f"head counted as a wrong answer, balanced accuracy {figures['all']['balanced_accuracy']:.3f}. "
@@ -167,7 +173,7 @@ def html_report(figures: Mapping[str, Any], title: str, sheet: Image.Image | Non
     }
     for heading, rows in sections.items():
         if rows:
-            parts += [f"<h2>{escape(heading)}</h2>", table(rows, COLUMNS)]
+            parts += [f"<h2>{_text(heading)}</h2>", table(rows, COLUMNS)]
     if sheet is not None:
         stream = io.BytesIO()
         sheet.save(stream, "JPEG", quality=85)
@@ -178,6 +184,6 @@ def html_report(figures: Mapping[str, Any], title: str, sheet: Image.Image | Non
         parts.append(table(rows, {"gender": "is", "confidence": "said otherwise with"}, "file"))
     body = "\n".join(parts)
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
         f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+from ..files import atomic_file
 
 Net = TypeVar("Net", bound=nn.Module)
 
@@ -41,13 +42,9 @@ class Average(Generic[Net]):
 
 
 def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
-    """Write ``state`` whole or not at all: beside the target, then renamed over it."""
-    temporary = path.with_name(path.name + ".part")
-    try:
-        torch.save(state, temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    """Write ``state`` whole or not at all, also where two trainings have one name; errors as of :func:`atomic_file`."""
+    with atomic_file(path) as stream:
+        torch.save(state, stream)
 
 
 def half_precision(model: nn.Module) -> dict[str, Tensor]:
@@ -73,6 +70,8 @@ class Log:
     def __init__(self, path: Path, resume: bool) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = path.open("a" if resume else "w", encoding="utf-8")
+        if resume and _ends_within_a_line(path):  # a run that ended there; what follows is a line of its own
+            self._stream.write("\n")
         self._start = time.monotonic()
 
     def write(self, **values: float | int | str | dict | list) -> None:
@@ -80,6 +79,11 @@ class Log:
         values["seconds"] = round(time.monotonic() - self._start, 1)
         self._stream.write(json.dumps(values) + "\n")
         self._stream.flush()
+
+
+def _ends_within_a_line(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return stream.seek(0, 2) > 0 and stream.seek(-1, 2) >= 0 and stream.read(1) != b"\n"
 
 
 def cosine(step: int, total: int, warmup: int, final: float = 0.01) -> float:

@@ -8,7 +8,6 @@ label came in.
 
 from __future__ import annotations
 
-import csv
 import statistics
 import zlib
 from collections import defaultdict
@@ -20,8 +19,11 @@ import torch
 from ..boxes import HEAD_PER_TIGHT_FACE, HEAD_RISE_PER_TIGHT_FACE, head_from_face
 from .own_pictures import TABLES, read_own
 from .picture import GENDERS, Picture
+from .tables import Row, read_rows
 
 MANIFEST = Path("gender", "manifest.csv")
+COLUMNS = ("file", "character", "gender", "kind", "split", "width", "height", "alpha")
+SQUARE = ("x", "y", "width", "height")
 
 
 def held_out(file: str, share: float = 0.25) -> bool:
@@ -29,15 +31,8 @@ def held_out(file: str, share: float = 0.25) -> bool:
     return zlib.crc32(file.encode()) % 1000 < share * 1000
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing: --data must name a folder that holds it")
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def _square(row: dict[str, str]) -> list[float]:
-    x, y, w, h = (float(row[name]) for name in ("x", "y", "width", "height"))
+def _square(row: Row) -> list[float]:
+    x, y, w, h = (row.number(name) for name in SQUARE)
     return [x, y, x + w, y + h]
 
 
@@ -46,14 +41,14 @@ def read_pictures(data: Path) -> list[Picture]:
     if not (data / MANIFEST).is_file():
         return read_own(data)
     pictures = []
-    for row in _rows(data / MANIFEST):
+    for row in read_rows(data / MANIFEST, COLUMNS):
         if row["gender"] not in GENDERS:
-            raise ValueError(f"manifest.csv: {row['file']} has gender {row['gender']!r}, expected one of {GENDERS}")
+            raise ValueError(f"{row.at}: {row['file']} has gender {row['gender'][:80]!r}, expected one of {GENDERS}")
         pictures.append(
             Picture(
-                row["file"],
-                int(row["width"]),
-                int(row["height"]),
+                row.file("file"),
+                int(row.number("width")),
+                int(row.number("height")),
                 row["character"],
                 row["gender"],
                 row["kind"],
@@ -73,28 +68,26 @@ def read_column(data: Path, name: str) -> dict[str, str]:
     table = next((data / own for own in (MANIFEST, *TABLES) if (data / own).is_file()), None)
     if table is None:
         raise ValueError(f"{data} has no manifest.csv, so there is no column {name!r}")
-    rows = _rows(table)
-    if rows and name not in rows[0]:
-        raise ValueError(f"{table.name} has no column {name!r}; it has {', '.join(rows[0])}")
-    return {row.get("file") or row["file_name"]: row[name] for row in rows}
+    rows = read_rows(table, [name])
+    return {row.get("file") or row.get("file_name") or "": row[name] for row in rows}
 
 
 def read_known_boxes(data: Path) -> dict[str, np.ndarray]:
     """``boxes.csv`` as head squares ``[n, 4]`` by file."""
     found: dict[str, list[list[float]]] = defaultdict(list)
-    for row in _rows(data / "detection" / "boxes.csv"):
+    for row in read_rows(data / "detection" / "boxes.csv", ("file", "region", *SQUARE)):
         box = _square(row)
         if row["region"] == "face":
             box = head_from_face(torch.tensor(box)).tolist()
-        found[row["file"]].append(box)
+        found[row.file("file")].append(box)
     return {file: np.asarray(boxes, np.float32) for file, boxes in found.items()}
 
 
 def read_teacher(data: Path, minimum: float = 0.9) -> dict[str, np.ndarray]:
     """The surest box of animeface-2009 in each picture as a head square ``[1, 4]``, where it is sure enough."""
     best: dict[str, tuple[float, list[float]]] = {}
-    for row in _rows(data / "detection" / "animeface2009.csv"):
-        likelihood = float(row["likelihood"])
+    for row in read_rows(data / "detection" / "animeface2009.csv", ("file", "likelihood", *SQUARE)):
+        likelihood = row.number("likelihood")
         if likelihood >= max(minimum, best.get(row["file"], (0.0, []))[0]):
             best[row["file"]] = (likelihood, _square(row))
     return {

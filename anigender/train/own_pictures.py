@@ -13,7 +13,6 @@ Genders may go by any usual word (``1girl``, ``men`` …).
 
 from __future__ import annotations
 
-import csv
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -26,6 +25,7 @@ from PIL import Image
 from ..classify.preprocessing import LABELS
 from ..folders import SUFFIXES
 from .picture import Picture
+from .tables import read_rows
 
 TABLES = ("manifest.csv", "metadata.csv")
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
@@ -72,26 +72,25 @@ def gender_of(word: str) -> str | None:
 
 def _from_table(data: Path, table: Path) -> list[Picture]:
     pictures = []
-    with table.open(newline="", encoding="utf-8-sig") as stream:
-        for line, row in enumerate(csv.DictReader(stream), 2):
-            file, word = row.get("file") or row.get("file_name"), row.get("gender") or row.get("label")
-            if not file or not word:
-                raise ValueError(f"{table}, line {line}: expected the columns file and gender, it has {', '.join(row)}")
-            gender = gender_of(word)
-            if gender is None:
-                raise ValueError(f"{table}, line {line}: gender is {word!r}, expected female or male")
-            split = (row.get("split") or "").strip().lower()
-            if split and split not in SPLITS:
-                raise ValueError(f"{table}, line {line}: split is {split!r}, expected one of {', '.join(SPLITS)}")
-            pictures.append(
-                Picture(
-                    file,
-                    character=row.get("character") or "",
-                    gender=gender,
-                    kind=row.get("kind") or "picture",
-                    split=SPLITS.get(split, ""),
-                )
+    for row in read_rows(table):
+        word = row.get("gender") or row.get("label")
+        if not (row.get("file") or row.get("file_name")) or not word:
+            raise ValueError(f"{row.at}: expected the columns file and gender, it has {', '.join(row)[:500]}")
+        gender = gender_of(word)
+        if gender is None:
+            raise ValueError(f"{row.at}: gender is {word[:80]!r}, expected female or male")
+        split = row.get("split", "").strip().lower()
+        if split and split not in SPLITS:
+            raise ValueError(f"{row.at}: split is {split[:80]!r}, expected one of {', '.join(SPLITS)}")
+        pictures.append(
+            Picture(
+                row.file("file" if row.get("file") else "file_name"),
+                character=row.get("character") or "",
+                gender=gender,
+                kind=row.get("kind") or "picture",
+                split=SPLITS.get(split, ""),
             )
+        )
     return pictures
 
 
