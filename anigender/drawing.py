@@ -35,7 +35,7 @@ def _strip(height: int, device: torch.device) -> tuple[Tensor, dict[str, tuple[i
     for letter, left in zip(LETTERS, ends, strict=False):
         draw.text((left, (height - bottom - top) / 2), letter, fill=255, font=font)
     places = {letter: (ends[i], ends[i + 1]) for i, letter in enumerate(LETTERS)}
-    return (torch.from_numpy(np.asarray(image).copy()).float() / 255).to(device), places
+    return on_device(torch.from_numpy(np.asarray(image).copy()).float() / 255, device), places
 
 
 def rasterise(text: str, height: int, device: torch.device | str = "cpu") -> Tensor:

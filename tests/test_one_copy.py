@@ -19,10 +19,13 @@ from torch.overrides import TorchFunctionMode
 from anigender import images as images_module
 from anigender import load
 from anigender import pipeline as pipeline_module
+from anigender.drawing import draw_faces
 from anigender.faces import Faces
 from anigender.folders import read_image
+from anigender.masks import face_masks
 from anigender.padded import PaddedFaces, Room, first_rows, read
 from anigender.pipeline import Pipeline
+from anigender.selection import face_crops, one_crop_per_picture, take_masks, take_pictures
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 READS = {"cpu", "tolist", "item", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__", "__len__"}
@@ -96,6 +99,29 @@ def test_the_watch_notices_what_it_is_for() -> None:
         torch.empty(3, device="meta")[[0, 1]]
         here.tolist(), bool(here[0]), here.nonzero()
     assert watch.asked == ["tensor blocks", "to blocks", "a list as index", "tolist", "__bool__", "nonzero"]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda images, faces: face_masks(faces, feather=4.0, device=images.device),
+        lambda images, faces: draw_faces(images, faces),
+        lambda images, faces: face_crops(images, faces, 32, 1.2),
+        lambda images, faces: one_crop_per_picture(images, faces, 32, 1.2),
+        lambda images, faces: take_pictures(images, [2, 0]),
+        lambda images, faces: take_masks(images[..., 0], [1], 3),
+    ],
+    ids=["masks", "preview", "crops", "pick", "filter", "masks of pictures"],
+)
+def test_what_is_done_with_faces_asks_nothing_either(use: Any) -> None:
+    """The faces are in host memory by then, the pictures are not."""
+    faces = Faces.from_boxes([[[4, 4, 30, 30]], [], [[2, 8, 50, 60], [9, 9, 20, 20]]], [(64, 64)] * 3)
+    faces = faces.with_probabilities(torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]))
+    with Watch() as watch:
+        result = use(torch.empty(3, 64, 64, 3, device="meta"), faces)
+    assert result.device.type == "meta"
+    on_meta = [question for question in watch.asked if "blocks" in question or "a list" in question]
+    assert on_meta == []
 
 
 @pytest.mark.usefixtures("elsewhere")
