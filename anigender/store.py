@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ class ResultStore:
         connection = self._connection
         if connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
             self._check_owner()
-        connection.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("BEGIN IMMEDIATE")  # two processes may be making it
         try:
@@ -126,6 +127,18 @@ class ResultStore:
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+
+    def _write_ahead(self) -> None:
+        """Change to a write-ahead log; here alone SQLite does not wait by itself for another process that does so."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.01)
 
     def _check_owner(self) -> None:
         owner = self._connection.execute("PRAGMA application_id").fetchone()[0]

@@ -6,7 +6,9 @@ import os
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -218,6 +220,23 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
     assert [process.wait(100) for process in processes] == [0, 0]
     with ResultStore(tmp_path / "s") as store:
         assert len(store) == 1200
+
+
+def test_a_store_that_several_make_at_the_same_instant(tmp_path: Path) -> None:
+    """SQLite does not wait by itself when two change to a write-ahead log at once."""
+
+    def make(number: int) -> None:
+        for attempt in range(40):
+            start.wait(60)
+            with ResultStore(tmp_path / f"{attempt}", {"a": "b"}) as store:
+                store.put(Result(Path(f"/{number}.png"), (50, 60), faces(1)), STAMP)
+
+    start = threading.Barrier(4)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(make, range(4)))
+    for attempt in range(40):
+        with ResultStore(tmp_path / f"{attempt}") as store:
+            assert len(store) == 4
 
 
 def test_a_store_that_stays_locked_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
