@@ -29,8 +29,10 @@ __all__ = [
     "Classifier",
     "Known",
     "classifier_crops",
+    "classifier_file",
     "load_classifier",
     "read_classifier",
+    "read_net",
     "recognise",
 ]
 
@@ -85,21 +87,47 @@ def read_classifier(
     if path.suffix.lower() == ".onnx":
         model = OnnxNet(path, device)
         return _checked(path, model, described | model.metadata | sidecar_settings(path) | given)
+    net, declared = _built(path, described, given)
+    # Checked in float32 on the device itself: elsewhere, other precisions may only be emulated.
+    classifier = _checked(path, ready(net, device, torch.float32), declared)
+    classifier.net = placed(classifier.net, device, dtype or native_dtype(device))
+    return classifier
+
+
+def read_net(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[nn.Module, dict[str, str]]:
+    """The net of a classifier's file as it was trained, for going on, and what is declared of its preprocessing.
+
+    Args:
+        path: safetensors, ``.pth`` and the like.
+        settings: see :func:`read_classifier`.
+
+    Returns:
+        The net in float32 with its batch norms, whatever its number of outputs, and metadata ``anigender.…``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: ONNX, which cannot be trained; or no known architecture has these keys.
+    """
+    if path.suffix.lower() == ".onnx":
+        raise ValueError(
+            f"{path} is an ONNX file, which holds a net for answering only: it cannot be trained. "
+            "Name the checkpoint it was exported from (.safetensors or .pth)"
+        )
+    return _built(path, known_settings(path), normalised(settings or {}, "settings"))
+
+
+def _built(path: Path, described: Mapping[str, str], given: Mapping[str, str]) -> tuple[nn.Module, dict[str, str]]:
     tensors, metadata = read_checkpoint(path)
-    declared = described | metadata | sidecar_settings(path) | given
+    declared = {**described, **metadata, **sidecar_settings(path), **given}
     try:
         name = recognise(tensors)
     except ValueError as error:
         raise ValueError(f"{path} {error}") from None
     plain = {key.removeprefix(PREFIX): value for key, value in declared.items()}
     try:
-        net = ARCHITECTURES[name][1](tensors, plain)
+        return ARCHITECTURES[name][1](tensors, plain), declared
     except ValueError as error:
         raise ValueError(f"{path} looks like {name}, but {error}") from error
-    # Checked in float32 on the device itself: elsewhere, other precisions may only be emulated.
-    classifier = _checked(path, ready(net, device, torch.float32), declared)
-    classifier.net = placed(classifier.net, device, dtype or native_dtype(device))
-    return classifier
 
 
 def _checked(path: Path, net: nn.Module, metadata: Mapping[str, str]) -> Classifier:
@@ -136,12 +164,21 @@ def load_classifier(
         ImportError: an ONNX file without onnxruntime.
         ValueError: neither a known name nor a file, or a file of something else.
     """
+    return read_classifier(classifier_file(name), device, dtype, settings)
+
+
+def classifier_file(name: str | Path) -> Path:
+    """The file that :func:`load_classifier` reads for a name.
+
+    Raises:
+        ValueError: neither a known name nor a file.
+    """
     if str(name) in ("auto", "gender"):
-        return read_classifier(ASSETS / "gender.safetensors", device, dtype, settings)
+        return ASSETS / "gender.safetensors"
     path = Path(name)
     file = path if path.is_file() else known_file(path)
     if file is not None:
-        return read_classifier(file, device, dtype, settings)
+        return file
     if str(name) in CLASSIFIERS:
         raise ValueError(
             f"classifier {name!r} is not embedded: fetch it with `anigender models get {name}` and name it to "

@@ -27,6 +27,7 @@ class Classifier:
         margin, below: how many box sides a crop shows, and how far its centre lies under the box's.
         framing, resample: how crops are made (:func:`~.framing.classifier_crops`).
         probabilities: the net gives probabilities rather than logits.
+        columns: the places of female and male among two outputs.
 
     Raises:
         ValueError: the metadata make no sense; see :func:`~.preprocessing.preprocessing`.
@@ -43,7 +44,7 @@ class Classifier:
         self.resample = settings.resample
         self.output = settings.output
         self.probabilities = settings.output == "probabilities"
-        self._columns = list(settings.columns)
+        self.columns = settings.columns
         self._bgr = settings.bgr
         self._mean = settings.mean
         self._std = settings.std
@@ -68,15 +69,15 @@ class Classifier:
         x = ((x - mean) / std).to(self.dtype).contiguous(memory_format=torch.channels_last)
         return self.net(x).float()
 
-    def _logits(self, crops: Tensor) -> Tensor:
-        """``[N, 2]``, columns female and male."""
+    def logits(self, crops: Tensor) -> Tensor:
+        """``[N, 2]``, columns female and male, of crops on any device, in one piece and before the temperature."""
         found = self.outputs(crops)
         if self.probabilities:
             found = torch.cat((1 - found, found), 1) if found.shape[1] == 1 else found
             found = found.clamp(min=SMALLEST_PROBABILITY).log()
         elif found.shape[1] == 1:
             found = torch.cat((torch.zeros_like(found), found), 1)
-        return found[:, self._columns]
+        return found[:, list(self.columns)]
 
     @torch.inference_mode()
     def classify(self, crops: Tensor) -> Tensor:
@@ -97,9 +98,9 @@ class Classifier:
             return torch.zeros(0, 2, device=self.device)
         answers = []
         for part in crops.split(max(1, min(CHUNK, CHUNK_PIXELS // self.size**2))):
-            logits = self._logits(part)
+            logits = self.logits(part)
             if self.flip:
-                logits = (logits + self._logits(part.flip(-1))) / 2
+                logits = (logits + self.logits(part.flip(-1))) / 2
             answers.append(logits)
         return (torch.cat(answers) / self.temperature).softmax(1)
 

@@ -169,15 +169,24 @@ def html_report(figures: Mapping[str, Any], title: str, sheet: Image.Image | Non
         if rows:
             parts += [f"<h2>{escape(heading)}</h2>", table(rows, COLUMNS)]
     if sheet is not None:
-        stream = io.BytesIO()
-        sheet.save(stream, "JPEG", quality=85)
-        encoded = base64.b64encode(stream.getvalue()).decode()
         parts.append("<h2>The surest mistakes</h2><p>What was said is wrong in every one of these.</p>")
-        parts.append(f'<img alt="pictures with wrong answers" src="data:image/jpeg;base64,{encoded}">')
+        parts.append(embedded_image(sheet, "pictures with wrong answers"))
         rows = {own["file"]: own for own in figures["mistakes"]}
         parts.append(table(rows, {"gender": "is", "confidence": "said otherwise with"}, "file"))
-    body = "\n".join(parts)
+    return page(title, "\n".join(parts))
+
+
+def page(title: str, body: str) -> str:
+    """An HTML file with this title and these contents, which are HTML."""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
         f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
+
+
+def embedded_image(picture: Image.Image, description: str) -> str:
+    """A picture as HTML that holds it, as JPEG."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=85)
+    encoded = base64.b64encode(stream.getvalue()).decode()
+    return f'<img alt="{escape(description)}" src="data:image/jpeg;base64,{encoded}">'
