@@ -276,7 +276,7 @@ def average(files: tuple[Path, ...], output: Path) -> None:
         raise click.UsageError(str(error)) from error
 
 
-def _run(train: Callable[[Any], None], options: type, values: dict[str, Any]) -> None:
+def _run(train: Callable[[Any], Any], options: type, values: dict[str, Any]) -> None:
     try:
         train(options(**{name: value for name, value in values.items() if value is not None}))
     except (ValueError, FileNotFoundError) as error:

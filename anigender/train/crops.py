@@ -122,8 +122,9 @@ def labelled_crops(
         for start in range(0, len(new), AT_ONCE):
             part = new[start : start + AT_ONCE]
             find_heads(part, data, Path(detector), quiet=True)
-            crops, extents = zip(*(_crop(data, picture, size, margin) for picture in part), strict=True)
-            store.add([p.file for p in part], [stamps[p.file] for p in part], crops, extents)
+            cropped = [_crop(data, picture, size, margin) for picture in part]
+            found, places = [crop for crop, _ in cropped], [extent for _, extent in cropped]
+            store.add([p.file for p in part], [stamps[p.file] for p in part], found, places)
             bar.update(len(part))
     kept = [picture for picture in pictures if store.entries[picture.file]["row"] is not None]
     if len(kept) < len(pictures):

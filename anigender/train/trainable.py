@@ -131,10 +131,10 @@ def save_trained(model: Trainable, temperature: float, bias: float, output: Path
     with torch.no_grad():
         if last.bias is None:
             last.bias = nn.Parameter(torch.zeros(last.out_features))
-        if last.out_features == 2:
+        if last.out_features == 1:  # the logit of the second label
+            last.bias[0] += bias if male == 1 else -bias
+        else:
             last.bias[male] += bias
-        else:  # the logit of the second label
-            last.bias += bias if male == 1 else -bias
     state = {name: _halved(value) for name, value in net.state_dict().items() if not name.endswith("batches_tracked")}
     save_weights(output, state, model.metadata | {PREFIX + "temperature": f"{temperature:.4f}"})
     read_classifier(output, "cpu", torch.float32)
