@@ -22,12 +22,12 @@ from ..weights import ASSETS
 from . import dataset
 from .augment import CACHE_MARGIN, CACHE_SIZE
 from .crop_store import CropStore, Pixels, SomeRows, stamp_of
+from .own_pictures import listed
 from .picture import Picture
 from .relabel import find_heads
 
 log = logging.getLogger("anigender")
 AT_ONCE = 256  # pictures that are looked at before their crops are written
-SHOWN = 5  # files that a message names
 
 
 @dataclass
@@ -171,12 +171,6 @@ def require_both(pictures: Sequence[Picture], which: str) -> None:
             f"all {len(mine)} pictures of the gender {gender}{which} are in the split {sides.pop()}, none is left to "
             f"{purpose}: add pictures of other characters, or name the split {lacking} for some"
         )
-
-
-def listed(files: Sequence[str]) -> str:
-    """The first of some files, and how many more there are."""
-    more = f" and {len(files) - SHOWN} more" if len(files) > SHOWN else ""
-    return ", ".join(files[:SHOWN]) + more
 
 
 def unlabelled_crops(data: Path, folder: Path) -> Pixels:

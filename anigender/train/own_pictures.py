@@ -14,6 +14,9 @@ Genders may go by any usual word (``1girl``, ``men`` …).
 from __future__ import annotations
 
 import csv
+import hashlib
+import itertools
+import logging
 import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -22,24 +25,32 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from ..classify.preprocessing import LABELS
 from ..folders import SUFFIXES
-from .picture import Picture
+from .picture import GENDERS, Picture
+
+log = logging.getLogger("anigender")
 
 TABLES = ("manifest.csv", "metadata.csv")
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
 SHARE = 0.15  # of the characters (or of pictures that are unlike all others) that are kept for judging
 NEAR = 3  # bits of 64 by which two pictures' hashes may differ and still be one picture saved twice
+ALIKE = 6.0  # levels of 256 by which thumbnails of one picture saved twice may differ on average
+MOST_COMPARED = 200  # of pictures with one hash: blank ones may be thousands
+SHOWN = 5  # names in a message
 BANDS = 4  # of 16 bits each: two hashes that differ in fewer than 4 bits agree in at least one
 
 
 def read_own(data: Path) -> list[Picture]:
-    """All pictures of a folder in one of the layouts above, each with its split; unreadable ones are left out.
+    """All pictures of a folder in one of the layouts above, each with its split.
+
+    Unreadable ones are left out, and what looks like one picture under both genders stays in; both are said in the log.
 
     Raises:
-        ValueError: no such layout, an unknown gender, a gender without pictures, or one file under two genders; the
-            message says what to do.
+        ValueError: no such layout, an unknown gender, a gender without pictures, or one picture under two genders,
+            whatever its files are called; the message says what to do.
     """
     table = next((data / name for name in TABLES if (data / name).is_file()), None)
     pictures = _from_table(data, table) if table is not None else _from_folders(data)
@@ -49,12 +60,21 @@ def read_own(data: Path) -> list[Picture]:
             raise ValueError(f"{picture.file} is said to be female and male: keep the right one of both")
     pictures = list({picture.file: picture for picture in pictures}.values())
     prints = _look(data, pictures)
+    if broken := [picture.file for picture in pictures if picture.file not in prints]:
+        log.warning(
+            "%d of %d pictures cannot be read and are left out; replace or delete them: %s",
+            len(broken),
+            len(pictures),
+            listed(broken),
+        )
     pictures = [picture for picture in pictures if picture.file in prints]
     for gender in ("female", "male"):
         if not any(picture.gender == gender for picture in pictures):
             raise ValueError(f"{data} holds no readable picture of the gender {gender}: both are needed")
+    groups = near_duplicates([prints[picture.file] for picture in pictures])
+    _refuse_contradictions(data, pictures, groups)
     if not any(picture.split for picture in pictures):
-        divide(pictures, [prints[picture.file] for picture in pictures])
+        divide(pictures, groups)
     for picture in pictures:
         picture.split = picture.split or "train"
         picture.character = picture.character or picture.file
@@ -151,8 +171,63 @@ def _look(data: Path, pictures: Sequence[Picture]) -> dict[str, int]:
             return None
 
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(one, pictures))
+        looked = pool.map(one, pictures)
+        found = list(tqdm(looked, total=len(pictures), desc="reading", unit="picture", disable=None, leave=False))
     return {picture.file: print_ for picture, print_ in zip(pictures, found, strict=True) if print_ is not None}
+
+
+def _refuse_contradictions(data: Path, pictures: Sequence[Picture], groups: Sequence[int]) -> None:
+    """Say which pictures, or copies of them, are under both genders.
+
+    Raises:
+        ValueError: one has the same pixels under both.
+    """
+    members: dict[int, list[Picture]] = defaultdict(list)
+    for picture, group in zip(pictures, groups, strict=True):
+        members[group].append(picture)
+    same, alike = [], []
+    for own in members.values():
+        women, men = ([picture for picture in own if picture.gender == gender] for gender in GENDERS)
+        if not women or not men:
+            continue
+        seen = {picture.file: _thumbnail(data / picture.file) for picture in own[:MOST_COMPARED]}
+        for woman, man in itertools.product(women, men):
+            if woman.file in seen and man.file in seen:
+                (first, a), (second, b) = seen[woman.file], seen[man.file]
+                if first == second:
+                    same.append(f"{woman.file} and {man.file}")
+                elif np.abs(a - b).mean() < ALIKE:
+                    alike.append(f"{woman.file} and {man.file}")
+    if same:
+        raise ValueError(
+            f"{len(same)} pictures are under both genders, as copies of two names: delete the wrong one of each pair: "
+            + listed(same)
+        )
+    if alike:
+        log.warning(
+            "%d pairs look like one picture under both genders; delete the wrong ones, or leave them where they are "
+            "two people: %s",
+            len(alike),
+            listed(alike),
+        )
+
+
+def _thumbnail(path: Path) -> tuple[str, np.ndarray]:
+    """The digest of a picture's pixels, and the picture as ``[16, 16, 4]``."""
+    with Image.open(path) as image:
+        pixels = image.convert("RGBA")
+    digest = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()
+    return digest, np.asarray(pixels.resize((16, 16), Image.Resampling.BOX), np.float32)
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first of some names, and how many more there are.
+
+    >>> listed(["a", "b"]), listed([*"abcdefgh"])
+    ('a, b', 'a, b, c, d, e and 3 more')
+    """
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return ", ".join(names[:SHOWN]) + more
 
 
 def near_duplicates(prints: Sequence[int]) -> list[int]:
@@ -182,10 +257,14 @@ def near_duplicates(prints: Sequence[int]) -> list[int]:
     return [root(i) for i in range(len(prints))]
 
 
-def divide(pictures: Iterable[Picture], prints: Sequence[int]) -> None:
+def divide(pictures: Iterable[Picture], groups: Sequence[int]) -> None:
     """Set every picture's split: about :data:`SHARE` are ``val``, the same ones whenever the pictures are the same.
 
     Pictures of one character, and near duplicates, stay together, over several steps if need be.
+
+    Args:
+        pictures: all of them.
+        groups: for each the place of the first that it is a near duplicate of (:func:`near_duplicates`).
     """
     pictures = list(pictures)
     parent: dict[str, str] = {}
@@ -195,7 +274,7 @@ def divide(pictures: Iterable[Picture], prints: Sequence[int]) -> None:
             name = parent[name]
         return name
 
-    for picture, twin in zip(pictures, near_duplicates(prints), strict=True):
+    for picture, twin in zip(pictures, groups, strict=True):
         own, other = picture.character or picture.file, pictures[twin].character or pictures[twin].file
         first, second = sorted((root(own), root(other)))
         parent[second] = first
