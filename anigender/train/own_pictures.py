@@ -283,9 +283,9 @@ def divide(pictures: Iterable[Picture], groups: Sequence[int]) -> None:
         picture.split = "val" if zlib.crc32(name.encode()) % 1000 < SHARE * 1000 else "train"
     for gender in ("female", "male"):
         mine = [picture for picture in pictures if picture.gender == gender]
-        groups = sorted({root(picture.character or picture.file) for picture in mine})
-        if len(groups) > 1 and len({picture.split for picture in mine}) == 1:  # few pictures, all on one side
+        apart = sorted({root(picture.character or picture.file) for picture in mine})
+        if len(apart) > 1 and len({picture.split for picture in mine}) == 1:  # few pictures, all on one side
             moved = "val" if mine[0].split == "train" else "train"
             for picture in mine:
-                if root(picture.character or picture.file) == groups[0]:
+                if root(picture.character or picture.file) == apart[0]:
                     picture.split = moved
