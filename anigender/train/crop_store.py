@@ -85,6 +85,8 @@ class CropStore:
         whole = 0
         with self._index.open("rb") as stream:
             for line in stream:
+                if not line.endswith(b"\n"):
+                    break
                 try:
                     values = json.loads(line)
                 except ValueError:
