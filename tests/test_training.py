@@ -22,7 +22,7 @@ from anigender.faces import Faces
 from anigender.images import check, head_crops
 from anigender.train import crops, dataset, detector, draws, gender, gender_file, student, verifier
 from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE, alone, augment, frame, mix, plain
-from anigender.train.checkpoints import load_checkpoint
+from anigender.train.checkpoints import load_checkpoint, save_checkpoint
 from anigender.train.composites import Composer, CutOut
 from anigender.train.crop_store import CropStore, stamp_of
 from anigender.train.patterns import patterns
@@ -524,6 +524,44 @@ def test_a_gender_training_goes_on_where_it_was_stopped(quick: None, tiny: Path,
     assert classifier.classify(torch.rand(2, 3, classifier.size, classifier.size)).shape == (2, 2)
     with safe_open(str(output), "pt") as stream:
         assert stream.metadata()["anigender.labels"] == "female,male"
+
+
+def test_a_stopped_gender_training_ends_as_one_that_was_not(
+    quick: None, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tiny, tmp_path)
+    nets = []
+    for name, stopped in (("whole", False), ("stopped", True)):
+        report = tmp_path / f"{name}.html"
+        options = gender.Options(
+            tiny, tmp_path / f"{name}.safetensors", epochs=2, small_epochs=1, reweight=True, suspects=report
+        )
+        if stopped:
+            with monkeypatch.context() as patch:
+                patch.setattr(gender, "save_checkpoint", lambda *state: (save_checkpoint(*state), 1 / 0))
+                with pytest.raises(ZeroDivisionError):
+                    gender.train(options)
+            options.resume = True
+        gender.train(options)
+        nets.append(load_checkpoint(tmp_path / f"{name}.checkpoint.pt"))
+        assert "suspects among 4 pictures" in report.read_text(encoding="utf-8")
+    for part in ("model", "average"):
+        assert all(torch.equal(value, nets[1][part][name]) for name, value in nets[0][part].items())
+    assert torch.equal(nets[0]["history"]["loss"], nets[1]["history"]["loss"])
+    assert int(nets[0]["history"]["seen"].sum()) > 0
+
+
+def test_distrusted_pictures_have_smaller_targets(tiny: Path, tmp_path: Path) -> None:
+    store(tiny, tmp_path)
+    learn, _ = crops.labelled_crops(tiny, "auto", tmp_path)
+    trust = torch.tensor([1.0, 1.0, 0.1, 1.0])
+    threads = torch.get_num_threads()
+    drawn = draws.Draws(learn, torch.arange(4), torch.zeros(0, 4, 192, 192), None, 0, 32, trust=trust)
+    _, target, _, rows = next(iter(drawn))
+    torch.set_num_threads(threads)
+    mass = target.sum(1)
+    assert float(mass.mean()) == pytest.approx(1)
+    assert float(mass[rows == 2].mean() / mass[rows == 0].mean()) == pytest.approx(0.1, rel=1e-4)
 
 
 def test_a_verifier_joins_its_detector_in_one_file(

@@ -119,6 +119,7 @@ def train(options: Options) -> None:
     small_epochs = 0 if options.start is not None else min(options.small_epochs, options.epochs * 3 // 4)
     per_epoch = EPOCH // LABELLED
     while epoch < options.epochs:
+        torch.manual_seed(options.seed + 1000 * (epoch + 1))  # so that a resumed run drops out what another would have
         size = SMALL if epoch < small_epochs else SIZE
         if len(unlabelled) and epoch >= options.own_labels_from and epoch % options.refresh == 0:
             own = calibrated(predict(average.model.net, unlabelled, device, size, flip=True), temperature, bias)
