@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from anigender.train import dataset
-from anigender.train.own_pictures import NEAR, difference_hash, near_duplicates, read_own
+from anigender.train.duplicates import NEAR, difference_hash, near_duplicates
+from anigender.train.own_pictures import read_own
 from anigender.train.picture import Picture
 
 
@@ -73,6 +74,22 @@ def test_splits_that_are_given_are_kept(tmp_path: Path) -> None:
         for split in ("train", "validation", "test")
         for gender in ("female", "male")
     }
+
+
+def test_near_duplicates_across_a_given_split_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for i, gender in enumerate(("female", "male")):
+        for k, split in enumerate(("train", "validation")):
+            draw(tmp_path / split / gender / "a.png", 10 * k + i, (120, 100))
+    read_own(tmp_path)
+    assert not caplog.records
+    with Image.open(tmp_path / "train" / "male" / "a.png") as image:
+        image.save(tmp_path / "validation" / "male" / "again.jpg", quality=80)
+    read_own(tmp_path)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "1 pictures lie on the other side of the split than one that they look the same"
+    )
+    assert record.getMessage().endswith("train/male/a.png and validation/male/again.jpg")
 
 
 def test_a_table(tmp_path: Path) -> None:

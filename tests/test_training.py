@@ -283,6 +283,12 @@ def test_augmented_views(size: int, strength: float) -> None:
     assert torch.equal(crops, before)
 
 
+def test_large_views_are_not_made_worse_than_jpeg_can(capfd: pytest.CaptureFixture[str]) -> None:
+    for seed in range(4):
+        augment(cached(8), 320, np.random.default_rng(seed), torch.Generator().manual_seed(seed))
+    assert "WARN" not in capfd.readouterr().err  # OpenCV says so where a quality is none
+
+
 def test_views_of_one_picture_differ() -> None:
     views = augment(cached(1).repeat(6, 1, 1, 1), 32, np.random.default_rng(0), torch.Generator().manual_seed(0))
     apart = [(views[i] - views[j]).abs().mean() for i in range(6) for j in range(i)]

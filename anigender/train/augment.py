@@ -174,7 +174,7 @@ def _degrade(x: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
             noise = rng.normal(0, rng.uniform(3, 18), picture.shape)
             picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
         if draw[3] < 0.3:
-            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(round(40 - 25 * fine), 90))]
+            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(max(8, round(40 - 25 * fine)), 90))]
             picture = cv2.imdecode(cv2.imencode(".jpg", picture, quality)[1], cv2.IMREAD_COLOR)
         if draw[4] < 0.25:
             picture = picture.copy()

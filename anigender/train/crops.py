@@ -22,7 +22,7 @@ from ..weights import ASSETS
 from . import dataset
 from .augment import CACHE_MARGIN, CACHE_SIZE
 from .crop_store import CropStore, Pixels, SomeRows, stamp_of
-from .own_pictures import listed
+from .duplicates import listed
 from .picture import Picture
 from .relabel import find_heads
 
