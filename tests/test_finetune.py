@@ -22,6 +22,7 @@ from anigender.classify.mobilenet import mobilenet
 from anigender.classify.resnet import ResNet, Stage
 from anigender.classify.vgg import VGG
 from anigender.cli import main
+from anigender.cli import train as cli
 from anigender.faces import Faces
 from anigender.images import check
 from anigender.train import finetune as module
@@ -174,6 +175,10 @@ def test_a_frozen_backbone_keeps_all_but_the_head(own: Path, tmp_path: Path) -> 
     changed = {key for key, value in before.items() if not torch.equal(value, after[key])}
     assert changed and all(key.startswith("fc.") for key in changed)
     assert "fc.1.running_mean" in changed  # the head's own norm learns
+
+
+def test_the_command_offers_all_recipes() -> None:
+    assert list(cli.RECIPES) == ["scratch", *RECIPES]
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

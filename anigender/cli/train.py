@@ -46,7 +46,7 @@ def command() -> None:
     """Train the head detector, its verifier, the gender classifier, or a quality head.
 
     Beside OUTPUT stand a checkpoint (for --resume) and a log of losses and validation figures, one JSON object per
-    line. The best network so far is at OUTPUT at any time.
+    line. The best network so far is at OUTPUT at any time; where a classifier is gone on with, the latest.
     """
 
 

@@ -64,4 +64,3 @@ RECIPES: dict[str, Recipe] = {
     # As "Transfer Learning for Anime Characters" trains its nets.
     "sgd-step": Recipe("sgd", 1e-3, "step", epochs=25, batch=32, averaged=False),
 }
-SCRATCH = "scratch"  # what trains the embedded net: anigender.train.gender
