@@ -23,8 +23,9 @@ from anigender.evaluate.bootstrap import interval
 from anigender.evaluate.curves import precision_recall, reliability, roc
 from anigender.evaluate.gender import Answers, describe, evaluate_gender
 from anigender.evaluate.html_report import html_report, mistakes_sheet
-from anigender.evaluate.stress import HEAD, STRESSES, region
-from anigender.images import check
+from anigender.evaluate.stress import HEAD, MARGINS, STRESSES, region
+from anigender.faces import Faces
+from anigender.images import Batch, check
 from anigender.pipeline import Pipeline
 from anigender.train.dataset import Picture
 
@@ -244,6 +245,37 @@ def test_figures_by_a_column_and_under_stress(data: Path, pipeline: Pipeline) ->
     assert abs(figures["stress_loss"]) < 0.2
     with pytest.raises(ValueError, match="has no column 'colour'; it has file, character, gender"):
         evaluate_gender(data, pipeline, by=("colour",))
+
+
+def test_the_margin_curve_shows_where_a_framing_no_longer_does(tmp_path: Path) -> None:
+    (tmp_path / "gender" / "set").mkdir(parents=True)
+    with (tmp_path / "gender" / "manifest.csv").open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["file", "character", "gender", "kind", "split", "width", "height", "alpha"])
+        for i, gender in enumerate(("female", "male")):
+            pixels = np.zeros((240, 240, 3), np.uint8)
+            pixels[100:140, 100:140] = 0 if i else 255  # a bright head on black: more of it is dark in wider crops
+            Image.fromarray(pixels).save(tmp_path / "gender" / "set" / f"{i}.png")
+            writer.writerow([f"gender/set/{i}.png", str(i), gender, "face", "val", 240, 240, 0])
+
+    class Middle:
+        device = torch.device("cpu")
+        region = "head"
+
+        def detect(self, batch: Batch) -> Faces:
+            return Faces.from_boxes([[[100, 100, 140, 140]]] * len(batch), batch.sizes)
+
+    figures = evaluate_gender(tmp_path, Pipeline(Middle(), Brightness()), repeats=5, margins=True)  # type: ignore[arg-type]
+    curve = figures["by_margin"]
+    assert {scale: own["female_recall"] for scale, own in curve.items()} == {
+        f"{scale:.2f}": float(scale < 1.41) for scale in MARGINS
+    }
+    assert all(own["male_recall"] == 1 and own["margin"] == float(scale) for scale, own in curve.items())
+    assert curve["1.00"] == figures["found"] | {"margin": 1.0}
+    text = html_report(figures, "x")
+    assert "Crop margin" in text and text.count("<figure>") == 4
+    lines = "\n".join(cli.gender_table(figures))
+    assert "by crop margin" in lines and re.search(r"1\.50 +0\.500 +0\.000 +1\.000 +2", lines)
 
 
 def test_the_report_is_whole_and_escapes_names(data: Path, pipeline: Pipeline) -> None:

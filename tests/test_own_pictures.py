@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from anigender.train import dataset
-from anigender.train.own_pictures import NEAR, difference_hash, near_duplicates, read_own
+from anigender.train.duplicates import NEAR, difference_hash, near_duplicates
+from anigender.train.own_pictures import read_own
 from anigender.train.picture import Picture
 
 
@@ -75,6 +76,22 @@ def test_splits_that_are_given_are_kept(tmp_path: Path) -> None:
     }
 
 
+def test_near_duplicates_across_a_given_split_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for i, gender in enumerate(("female", "male")):
+        for k, split in enumerate(("train", "validation")):
+            draw(tmp_path / split / gender / "a.png", 10 * k + i, (120, 100))
+    read_own(tmp_path)
+    assert not caplog.records
+    with Image.open(tmp_path / "train" / "male" / "a.png") as image:
+        image.save(tmp_path / "validation" / "male" / "again.jpg", quality=80)
+    read_own(tmp_path)
+    (record,) = caplog.records
+    assert record.getMessage().startswith(
+        "1 pictures lie on the other side of the split than one that they look the same"
+    )
+    assert record.getMessage().endswith("train/male/a.png and validation/male/again.jpg")
+
+
 def test_a_table(tmp_path: Path) -> None:
     rows = [
         {"file_name": "a.png", "label": "girl", "character": "x", "split": "Train", "artist": "p"},
@@ -117,14 +134,53 @@ def test_folders_of_something_else_are_explained(tmp_path: Path) -> None:
         read_own(tmp_path)
 
 
-def test_an_empty_class_is_named_and_broken_pictures_are_left_out(tmp_path: Path) -> None:
+def test_an_empty_class_is_named_and_broken_pictures_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     draw(tmp_path / "female" / "a.png", 0)
     (tmp_path / "male").mkdir()
     (tmp_path / "male" / "broken.png").write_bytes(b"no picture")
     with pytest.raises(ValueError, match="no readable picture of the gender male"):
         read_own(tmp_path)
     draw(tmp_path / "male" / "b.png", 1)
+    caplog.clear()
     assert [picture.file for picture in read_own(tmp_path)] == ["female/a.png", "male/b.png"]
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "1 of 3 pictures cannot be read and are left out; replace or delete them: male/broken.png"
+    )
+
+
+@pytest.mark.parametrize("name", ["a.png", "other.webp", "sub/b.bmp"])
+def test_one_picture_under_both_genders_is_refused_whatever_its_name(tmp_path: Path, name: str) -> None:
+    first = draw(tmp_path / "female" / "a.png", 0)
+    for i in range(1, 4):
+        draw(tmp_path / "female" / f"{i}.png", i)
+        draw(tmp_path / "male" / f"{i}.png", 10 + i)
+    copy = tmp_path / "male" / name
+    copy.parent.mkdir(exist_ok=True)
+    with Image.open(first) as image:
+        image.save(copy, **({"lossless": True, "exact": True} if copy.suffix == ".webp" else {}))
+    with pytest.raises(
+        ValueError, match=f"1 pictures are under both genders, .* delete the wrong one .*: female/a.png and male/{name}"
+    ):
+        read_own(tmp_path)
+
+
+def test_one_picture_saved_anew_under_the_other_gender_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for i in range(4):
+        draw(tmp_path / "female" / f"{i}.png", i, (120, 100))
+        draw(tmp_path / "male" / f"{i}.png", 10 + i, (120, 100))
+    with Image.open(tmp_path / "female" / "2.png") as image:
+        image.resize((96, 80)).save(tmp_path / "male" / "again.jpg", quality=85)
+        inverted = Image.fromarray(255 - np.asarray(image))
+    inverted.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(tmp_path / "male" / "unlike.png")  # has the same hash
+    assert len(read_own(tmp_path)) == 10
+    (record,) = caplog.records
+    assert "1 pairs look like one picture under both genders" in record.getMessage()
+    assert record.getMessage().endswith("female/2.png and male/again.jpg")
 
 
 # -- near duplicates ---------------------------------------------------------------------------------------------------

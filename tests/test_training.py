@@ -20,10 +20,11 @@ from anigender.detect import read_head_detector
 from anigender.detect.headnet import STRIDES, HeadNet, RawHeads
 from anigender.faces import Faces
 from anigender.images import check, head_crops
-from anigender.train import dataset, detector, gender, verifier
+from anigender.train import crops, dataset, detector, draws, gender, gender_file, student, verifier
 from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE, alone, augment, frame, mix, plain
-from anigender.train.checkpoints import load_checkpoint
+from anigender.train.checkpoints import load_checkpoint, save_checkpoint
 from anigender.train.composites import Composer, CutOut
+from anigender.train.crop_store import CropStore, stamp_of
 from anigender.train.patterns import patterns
 from anigender.weights import read_weights
 
@@ -282,6 +283,12 @@ def test_augmented_views(size: int, strength: float) -> None:
     assert torch.equal(crops, before)
 
 
+def test_large_views_are_not_made_worse_than_jpeg_can(capfd: pytest.CaptureFixture[str]) -> None:
+    for seed in range(4):
+        augment(cached(8), 320, np.random.default_rng(seed), torch.Generator().manual_seed(seed))
+    assert "WARN" not in capfd.readouterr().err  # OpenCV says so where a quality is none
+
+
 def test_views_of_one_picture_differ() -> None:
     views = augment(cached(1).repeat(6, 1, 1, 1), 32, np.random.default_rng(0), torch.Generator().manual_seed(0))
     apart = [(views[i] - views[j]).abs().mean() for i in range(6) for j in range(i)]
@@ -306,43 +313,45 @@ def test_training_sees_what_inference_sees(tmp_path: Path) -> None:
     pixels = torch.nn.functional.interpolate(small, (240, 240), mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0)
     rgba = torch.cat((pixels * 255, torch.full((240, 240, 1), 255.0)), 2).to(torch.uint8)
     box = torch.tensor([[90.0, 80.0, 150.0, 140.0]])
-    kept = gender.cut(rgba.numpy(), box.numpy())
+    kept = crops.cut(rgba.numpy(), box.numpy())
     faces = Faces.from_boxes([box], [(240, 240)])
-    seen = head_crops(check([rgba[..., :3]]), faces, gender.SIZE, gender.MARGIN, gender.BELOW)
-    torch.testing.assert_close(plain(kept, gender.SIZE, gender.MARGIN, gender.BELOW), seen, atol=0.03, rtol=0)
+    seen = head_crops(check([rgba[..., :3]]), faces, gender_file.SIZE, gender_file.MARGIN, gender_file.BELOW)
+    torch.testing.assert_close(
+        plain(kept, gender_file.SIZE, gender_file.MARGIN, gender_file.BELOW), seen, atol=0.03, rtol=0
+    )
 
 
 def test_the_head_window_is_where_the_head_is() -> None:
-    x0, y0, x1, y1 = gender.head_window()
-    assert (x1 - x0) == pytest.approx(1 / gender.MARGIN) and (x0 + x1) / 2 == pytest.approx(0.5)
-    assert (y1 - y0) == pytest.approx(1 / gender.MARGIN) and (y0 + y1) / 2 == pytest.approx(
-        0.5 - gender.BELOW / gender.MARGIN
+    x0, y0, x1, y1 = student.head_window()
+    assert (x1 - x0) == pytest.approx(1 / gender_file.MARGIN) and (x0 + x1) / 2 == pytest.approx(0.5)
+    assert (y1 - y0) == pytest.approx(1 / gender_file.MARGIN) and (y0 + y1) / 2 == pytest.approx(
+        0.5 - gender_file.BELOW / gender_file.MARGIN
     )
 
 
 def test_going_on_from_a_net_that_saw_heads_alone(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    heads_only, wide = GenderNet().eval(), GenderNet(head=gender.head_window()).eval()
-    gender.save_gender(heads_only, 1.0, 0.0, tmp_path / "a.safetensors", (96, 1.0, 0.0))
-    gender.begin_from(wide, tmp_path / "a.safetensors")
-    before = GenderNet(head=gender.head_window())
+    heads_only, wide = GenderNet().eval(), GenderNet(head=student.head_window()).eval()
+    gender_file.save_gender(heads_only, 1.0, 0.0, tmp_path / "a.safetensors", (96, 1.0, 0.0))
+    student.begin_from(wide, tmp_path / "a.safetensors")
+    before = GenderNet(head=student.head_window())
     before.load_state_dict(wide.state_dict())
     x = torch.rand(2, 3, 64, 64)
     width = heads_only.fc.in_features
     with torch.no_grad():
         expected = wide.features(x)[:, :width] @ heads_only.fc.weight.T + heads_only.fc.bias
         torch.testing.assert_close(wide(x), expected, atol=2e-3, rtol=1e-2)
-    gender.save_gender(wide, 1.0, 0.0, tmp_path / "b.safetensors")
-    gender.begin_from(before, tmp_path / "b.safetensors")
-    gender.save_gender(GenderNet((8, 8, 8, 8)), 1.0, 0.0, tmp_path / "c.safetensors")
+    gender_file.save_gender(wide, 1.0, 0.0, tmp_path / "b.safetensors")
+    student.begin_from(before, tmp_path / "b.safetensors")
+    gender_file.save_gender(GenderNet((8, 8, 8, 8)), 1.0, 0.0, tmp_path / "c.safetensors")
     with pytest.raises(ValueError, match=r"c\.safetensors cannot be gone on from"):
-        gender.begin_from(wide, tmp_path / "c.safetensors")
+        student.begin_from(wide, tmp_path / "c.safetensors")
 
 
 def test_cut_crops_show_the_head_in_their_middle() -> None:
     pixels = np.zeros((100, 80, 4), np.uint8)
     pixels[30:50, 20:40] = [200, 100, 50, 255]
-    found = gender.cut(pixels, np.array([[20, 30, 40, 50]], np.float32))
+    found = crops.cut(pixels, np.array([[20, 30, 40, 50]], np.float32))
     assert found.shape == (1, 4, CACHE_SIZE, CACHE_SIZE) and found.dtype == torch.uint8
     middle, corner = found[0, :, CACHE_SIZE // 2, CACHE_SIZE // 2], found[0, :, 3, 3]
     assert middle.tolist() == [200, 100, 50, 255] and corner.tolist() == [0, 0, 0, 0]
@@ -443,6 +452,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(detector, "validate", lambda model, batches: {"average_precision": 0.5, "recall": 0.5})
     monkeypatch.setattr(gender, "EPOCH", 16)
     monkeypatch.setattr(gender, "LABELLED", 8)
+    monkeypatch.setattr(draws, "LABELLED", 8)
     yield
     torch.set_num_threads(threads)
 
@@ -463,6 +473,13 @@ class Silent:
 
     @staticmethod
     def write(_: str) -> None: ...
+
+
+def store(data: Path, folder: Path) -> None:
+    """The crops that the detector would have found in a data folder."""
+    files = [picture.file for picture in dataset.read_pictures(data)]
+    made = CropStore(folder / "crops-192-2.4.cache", source=crops.source_of("auto"))
+    made.add(files, [stamp_of(data / file) for file in files], list(cached(len(files))))
 
 
 def log(path: Path) -> list[dict[str, Any]]:
@@ -498,15 +515,7 @@ def test_equal_seeds_train_equal_detectors(quick: None, tiny: Path, tmp_path: Pa
 
 
 def test_a_gender_training_goes_on_where_it_was_stopped(quick: None, tiny: Path, tmp_path: Path) -> None:
-    pictures = dataset.read_pictures(tiny)
-    torch.save(  # the crops that the detector would have found
-        {
-            "pixels": cached(len(pictures)),
-            "labels": torch.tensor([dataset.GENDERS.index(p.gender) for p in pictures]),
-            "files": [p.file for p in pictures],
-        },
-        tmp_path / "crops.cache.pt",
-    )
+    store(tiny, tmp_path)
     output = tmp_path / "gender.safetensors"
     gender.train(gender.Options(tiny, output, epochs=1, small_epochs=1))
     first = load_checkpoint(tmp_path / "gender.checkpoint.pt")
@@ -521,6 +530,44 @@ def test_a_gender_training_goes_on_where_it_was_stopped(quick: None, tiny: Path,
     assert classifier.classify(torch.rand(2, 3, classifier.size, classifier.size)).shape == (2, 2)
     with safe_open(str(output), "pt") as stream:
         assert stream.metadata()["anigender.labels"] == "female,male"
+
+
+def test_a_stopped_gender_training_ends_as_one_that_was_not(
+    quick: None, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tiny, tmp_path)
+    nets = []
+    for name, stopped in (("whole", False), ("stopped", True)):
+        report = tmp_path / f"{name}.html"
+        options = gender.Options(
+            tiny, tmp_path / f"{name}.safetensors", epochs=2, small_epochs=1, reweight=True, suspects=report
+        )
+        if stopped:
+            with monkeypatch.context() as patch:
+                patch.setattr(gender, "save_checkpoint", lambda *state: (save_checkpoint(*state), 1 / 0))
+                with pytest.raises(ZeroDivisionError):
+                    gender.train(options)
+            options.resume = True
+        gender.train(options)
+        nets.append(load_checkpoint(tmp_path / f"{name}.checkpoint.pt"))
+        assert "suspects among 4 pictures" in report.read_text(encoding="utf-8")
+    for part in ("model", "average"):
+        assert all(torch.equal(value, nets[1][part][name]) for name, value in nets[0][part].items())
+    assert torch.equal(nets[0]["history"]["loss"], nets[1]["history"]["loss"])
+    assert int(nets[0]["history"]["seen"].sum()) > 0
+
+
+def test_distrusted_pictures_have_smaller_targets(tiny: Path, tmp_path: Path) -> None:
+    store(tiny, tmp_path)
+    learn, _ = crops.labelled_crops(tiny, "auto", tmp_path)
+    trust = torch.tensor([1.0, 1.0, 0.1, 1.0])
+    threads = torch.get_num_threads()
+    drawn = draws.Draws(learn, torch.arange(4), torch.zeros(0, 4, 192, 192), None, 0, 32, trust=trust)
+    _, target, _, rows = next(iter(drawn))
+    torch.set_num_threads(threads)
+    mass = target.sum(1)
+    assert float(mass.mean()) == pytest.approx(1)
+    assert float(mass[rows == 2].mean() / mass[rows == 0].mean()) == pytest.approx(0.1, rel=1e-4)
 
 
 def test_a_verifier_joins_its_detector_in_one_file(
@@ -577,7 +624,7 @@ def test_mixed_views_have_mixed_answers(share: float) -> None:
     ],
 )
 def test_the_contrast_of_characters(projected: list[list[float]], identity: list[int], expected: float) -> None:
-    found = gender.contrast(torch.tensor(projected, dtype=torch.float32), torch.tensor(identity), temperature=1.0)
+    found = student.contrast(torch.tensor(projected, dtype=torch.float32), torch.tensor(identity), temperature=1.0)
     assert float(found) == pytest.approx(expected, abs=1e-3)
 
 
@@ -589,7 +636,7 @@ def test_the_learning_rate_rises_again_with_the_size() -> None:
 @pytest.mark.parametrize("male", [[0.5, 0.5], [0.9, 0.2, 0.1, 0.1], [0.05] * 20 + [0.6]])
 def test_guesses_favour_neither_gender(male: list[float]) -> None:
     soft = torch.tensor([[1 - p, p] for p in male])
-    target, chance = gender.balanced(soft)
+    target, chance = draws.balanced(soft)
     assert chance.sum() == pytest.approx(1)
     drawn = (target.double() * torch.from_numpy(chance)[:, None]).sum(0)
     assert drawn.tolist() == pytest.approx([0.5, 0.5])
@@ -601,18 +648,10 @@ def test_guesses_favour_neither_gender(male: list[float]) -> None:
 
 
 def test_calibrating_changes_confidences_and_nothing_else(tiny: Path, tmp_path: Path) -> None:
-    pictures = dataset.read_pictures(tiny)
-    torch.save(
-        {
-            "pixels": cached(len(pictures)),
-            "labels": torch.tensor([dataset.GENDERS.index(p.gender) for p in pictures]),
-            "files": [p.file for p in pictures],
-        },
-        tmp_path / "crops.cache.pt",
-    )
+    store(tiny, tmp_path)
     source, output = tmp_path / "a.safetensors", tmp_path / "b.safetensors"
-    gender.save_gender(GenderNet().eval(), 1.0, 0.5, source)
-    gender.calibrate(tiny, source, output)
+    gender_file.save_gender(GenderNet().eval(), 1.0, 0.5, source)
+    gender_file.calibrate(tiny, source, output)
     (before, told), (after, tells) = read_weights(source), read_weights(output)
     assert {name for name in before if not torch.equal(before[name], after[name])} <= {"fc.bias"}
     assert {name for name in told if told[name] != tells[name]} <= {"anigender.temperature"}
@@ -626,7 +665,7 @@ def test_teachers_are_averaged(tmp_path: Path) -> None:
     for seed in (0, 1):
         torch.manual_seed(seed)
         net = GenderNet().eval()
-        gender.save_gender(net, 1.0, 0.0, tmp_path / f"{seed}.safetensors")
+        gender_file.save_gender(net, 1.0, 0.0, tmp_path / f"{seed}.safetensors")
         options = gender.Options(tmp_path, tmp_path / "out", teachers=(tmp_path / f"{seed}.safetensors",))
         answers.append(gender.teachings(options, crops))
     both = gender.Options(tmp_path, tmp_path / "out", teachers=(tmp_path / "0.safetensors", tmp_path / "1.safetensors"))

@@ -34,6 +34,7 @@ __all__ = [
     "declared_by",
     "load_classifier",
     "read_classifier",
+    "read_net",
     "recognise",
 ]
 
@@ -87,6 +88,36 @@ def read_classifier(
         given = normalised(settings or {}, "settings")
         model = OnnxNet(path, device)
         return _checked(path, model, known_settings(path) | model.metadata | sidecar_settings(path) | given)
+    net, declared = _built(path, settings)
+    # Checked in float32 on the device itself: elsewhere, other precisions may only be emulated.
+    classifier = _checked(path, ready(net, device, torch.float32), declared)
+    classifier.net = placed(classifier.net, device, dtype or native_dtype(device))
+    return classifier
+
+
+def read_net(path: Path, settings: Mapping[str, Any] | None = None) -> tuple[nn.Module, dict[str, str]]:
+    """The net of a classifier's file as it was trained, for going on, and what is declared of its preprocessing.
+
+    Args:
+        path: safetensors, ``.pth`` and the like.
+        settings: see :func:`read_classifier`.
+
+    Returns:
+        The net in float32 with its batch norms, whatever its number of outputs, and metadata ``anigender.…``.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: ONNX, which cannot be trained; or no known architecture has these keys.
+    """
+    if path.suffix.lower() == ".onnx":
+        raise ValueError(
+            f"{path} is an ONNX file, which holds a net for answering only: it cannot be trained. "
+            "Name the checkpoint it was exported from (.safetensors or .pth)"
+        )
+    return _built(path, settings)
+
+
+def _built(path: Path, settings: Mapping[str, Any] | None) -> tuple[nn.Module, dict[str, str]]:
     tensors, declared = _declared(path, settings)
     try:
         name = recognise(tensors)
@@ -94,13 +125,9 @@ def read_classifier(
         raise ValueError(f"{path} {error}") from None
     plain = {key.removeprefix(PREFIX): value for key, value in declared.items()}
     try:
-        net = ARCHITECTURES[name][1](tensors, plain)
+        return ARCHITECTURES[name][1](tensors, plain), declared
     except ValueError as error:
         raise ValueError(f"{path} looks like {name}, but {error}") from error
-    # Checked in float32 on the device itself: elsewhere, other precisions may only be emulated.
-    classifier = _checked(path, ready(net, device, torch.float32), declared)
-    classifier.net = placed(classifier.net, device, dtype or native_dtype(device))
-    return classifier
 
 
 def declared_by(
@@ -158,7 +185,11 @@ def load_classifier(
 
 
 def classifier_file(name: str | Path) -> Path:
-    """The file that a classifier's name or path stands for; arguments and errors as of :func:`load_classifier`."""
+    """The file that :func:`load_classifier` reads for a name.
+
+    Raises:
+        ValueError: neither a known name nor a file.
+    """
     if str(name) in ("auto", "gender"):
         return ASSETS / "gender.safetensors"
     path = Path(name)

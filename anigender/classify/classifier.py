@@ -29,6 +29,7 @@ class Classifier:
         framing, resample: how crops are made (:func:`~.framing.classifier_crops`).
         probabilities: the net gives probabilities rather than logits.
         mean, std, bgr: how crops are normalised, and whether their channels are turned round before.
+        columns: the places of female and male among two outputs.
 
     Raises:
         ValueError: the metadata make no sense; see :func:`~.preprocessing.preprocessing`.
@@ -45,7 +46,7 @@ class Classifier:
         self.resample = settings.resample
         self.output = settings.output
         self.probabilities = settings.output == "probabilities"
-        self._columns = list(settings.columns)
+        self.columns = settings.columns
         self.bgr = settings.bgr
         self.mean = settings.mean
         self.std = settings.std
@@ -70,6 +71,10 @@ class Classifier:
         x = ((x - mean) / std).to(self.dtype).contiguous(memory_format=torch.channels_last)
         return self.net(x).float()
 
+    def logits(self, crops: Tensor) -> Tensor:
+        """``[N, 2]``, columns female and male, of crops on any device, in one piece and before the temperature."""
+        return self.as_logits(self.outputs(crops))
+
     def as_logits(self, found: Tensor) -> Tensor:
         """The net's outputs ``[N, C]`` as ``[N, 2]``, columns female and male."""
         if self.probabilities:
@@ -77,7 +82,7 @@ class Classifier:
             found = found.clamp(min=SMALLEST_PROBABILITY).log()
         elif found.shape[1] == 1:
             found = torch.cat((torch.zeros_like(found), found), 1)
-        return torch.stack([found[:, column] for column in self._columns], 1)
+        return torch.stack([found[:, column] for column in self.columns], 1)
 
     @torch.inference_mode()
     def classify(self, crops: Tensor) -> Tensor:
@@ -98,9 +103,9 @@ class Classifier:
             return torch.zeros(0, 2, device=self.device)
         answers = []
         for part in crops.split(max(1, min(CHUNK, CHUNK_PIXELS // self.size**2))):
-            logits = self.as_logits(self.outputs(part))
+            logits = self.logits(part)
             if self.flip:
-                logits = (logits + self.as_logits(self.outputs(part.flip(-1)))) / 2
+                logits = (logits + self.logits(part.flip(-1))) / 2
             answers.append(logits)
         return (torch.cat(answers) / self.temperature).softmax(1)
 

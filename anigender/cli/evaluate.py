@@ -58,6 +58,7 @@ def gender_table(figures: dict[str, Any]) -> list[str]:
     for gender, own in figures["classes"].items():
         lines.append(f"  {gender:<8} precision {own['precision']:.3f}, recall {own['recall']:.3f}, F1 {own['f1']:.3f}")
     sections = {"by head size": figures["by_head_size"], **{f"by {k}": v for k, v in figures["by"].items()}}
+    sections |= {"by crop margin, over the trained": figures.get("by_margin", {})}
     for heading, rows in {**sections, "stress test": figures.get("stress", {})}.items():
         if rows:
             lines += ["", f"  {heading:<32}{'balanced':>9}{'women':>8}{'men':>8}{'count':>8}"]
@@ -92,6 +93,7 @@ def without_nan(value: Any) -> Any:
 @click.option("--by", multiple=True, metavar="COLUMN", help="Gender also by the values of this column of the manifest.")
 @click.option("--all-pictures", is_flag=True, help="Gender on all pictures, not on those kept out of training only.")
 @click.option("--stress", is_flag=True, help="Gender also in worse pictures and boxes: grey, blurred, turned, small …")
+@click.option("--margins", is_flag=True, help="Gender also in narrower and wider crops than the classifier's own.")
 @click.option(
     "--report",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -108,6 +110,7 @@ def command(
     by: tuple[str, ...],
     all_pictures: bool,
     stress: bool,
+    margins: bool,
     report: Path | None,
     output: Path | None,
 ) -> None:
@@ -117,7 +120,7 @@ def command(
     anigender evaluate --data DIR
     anigender evaluate detector --data DIR --detector animeface-2009
     anigender evaluate gender --data DIR --classifier mine.safetensors --output figures.json
-    anigender evaluate gender --data DIR --by kind --stress --report report.html
+    anigender evaluate gender --data DIR --by kind --stress --margins --report report.html
     anigender evaluate gender --data my/pictures --all-pictures   (with the folders female and male)
     """
     from ..evaluate.detector import evaluate_detector
@@ -127,14 +130,16 @@ def command(
     for option, file in (("--output", output), ("--report", report)):
         if file is not None and not file.parent.is_dir():  # said now, not after minutes of measuring
             raise click.UsageError(f"{option}: there is no folder {file.parent}")
-    if what == "detector" and (by or stress or report is not None):
-        raise click.UsageError("--by, --stress and --report are about gender: evaluate gender, or all")
+    if what == "detector" and (by or stress or margins or report is not None):
+        raise click.UsageError("--by, --stress, --margins and --report are about gender: evaluate gender, or all")
     try:
         pipeline = load(detector, classifier, device)
         if what in ("all", "detector"):
             figures["detector"] = evaluate_detector(data, pipeline.detector)
         if what in ("all", "gender"):
-            figures["gender"] = evaluate_gender(data, pipeline, folders, by, stress=stress, everything=all_pictures)
+            figures["gender"] = evaluate_gender(
+                data, pipeline, folders, by, stress=stress, everything=all_pictures, margins=margins
+            )
     except (ValueError, ImportError, RuntimeError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
     if "detector" in figures:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,12 @@ from ..train.relabel import open_picture
 from .bootstrap import interval
 from .curves import precision_recall, reliability, roc
 from .metrics import gender_figures
-from .stress import STRESSES, region
+from .stress import FRAMINGS, HEAD, MARGINS, REGION, STRESSES, region
 
 BATCH = 16
 HEAD_SIZES = (0, 32, 64, 128, 1 << 30)  # pixels; the parts by which figures are given
 WORST = 60  # mistakes that are written down
+Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]  # of a picture and a head's box in it
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def evaluate_gender(
     repeats: int = 1000,
     stress: bool = False,
     everything: bool = False,
+    margins: bool = False,
 ) -> dict[str, Any]:
     """Figures on ``val``, or on every picture of whole ``folders`` (for models that never saw them).
 
@@ -84,6 +86,7 @@ def evaluate_gender(
         repeats: draws of the bootstrap over characters.
         everything: on all pictures, whatever their split, for models that saw none of them.
         stress: also measure on worse pictures and boxes (:mod:`anigender.evaluate.stress`), which takes minutes.
+        margins: also measure in narrower and wider framings than the classifier was trained with.
 
     Returns:
         ``found``: figures on the pictures in which a head is found; ``all``: with a missed head counted as a wrong
@@ -91,6 +94,7 @@ def evaluate_gender(
         ``classes`` (precision, recall and F1), ``confusion`` (rows are the truth), ``intervals``, ``roc``,
         ``precision_recall``, ``reliability`` and ``by_head_size``, all on found heads; ``by``: by the columns asked
         for; ``stress``: by change, and ``stress_loss``, the balanced accuracy lost on average;
+        ``by_margin``: by framing over the trained one, with the ``margin`` in head sides;
         ``mistakes``: the surest wrong answers.
 
     Raises:
@@ -112,9 +116,14 @@ def evaluate_gender(
         name: parts(told, [values[picture.file] for picture in pictures]) for name, values in columns.items()
     }
     if stress:
-        figures["stress"] = stressed(data, pipeline, told)
+        as_they_are: dict[str, Change] = {"as they are": lambda image, box: (image, box)}
+        figures["stress"] = changed(data, pipeline, told, as_they_are | STRESSES, "stress test")
         before, *after = (own["balanced_accuracy"] for own in figures["stress"].values())
         figures["stress_loss"] = round(before - sum(after) / len(after), 4)
+    if margins:
+        figures["by_margin"] = changed(data, pipeline, told, FRAMINGS, "margins")
+        for scale, own in figures["by_margin"].items():
+            own["margin"] = round(float(scale) * pipeline.classifier.margin, 3)
     return figures
 
 
@@ -203,17 +212,18 @@ def mistakes(told: Answers, count: int = WORST) -> list[dict[str, Any]]:
     ]
 
 
-def stressed(data: Path, pipeline: Pipeline, told: Answers) -> dict[str, dict[str, float]]:
-    """Figures on the heads that were found, after each of :data:`~anigender.evaluate.stress.STRESSES`."""
+def changed(
+    data: Path, pipeline: Pipeline, told: Answers, changes: Mapping[str, Change], purpose: str
+) -> dict[str, dict[str, float]]:
+    """Figures on the heads that were found, after each of some changes to pictures and boxes, by its name."""
     rows = told.found.nonzero()[:, 0].tolist()
-    changes: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-        "as they are": lambda image, box: (image, box),
-        **STRESSES,
-    }
     answers = {name: torch.zeros(len(rows), 2) for name in changes}
-    for start in tqdm(range(0, len(rows), BATCH), desc="stress test", unit="batch", disable=None):
+    classifier = pipeline.classifier
+    sides = max(REGION, 1.6 * classifier.margin + 2 * abs(getattr(classifier, "below", 0.0)))
+    sharp = max(HEAD, round(classifier.size / classifier.margin / min(MARGINS)))
+    for start in tqdm(range(0, len(rows), BATCH), desc=purpose, unit="batch", disable=None):
         part = rows[start : start + BATCH]
-        regions = [region(open_picture(data / told.pictures[i].file), told.boxes[i]) for i in part]
+        regions = [region(open_picture(data / told.pictures[i].file), told.boxes[i], sides, sharp) for i in part]
         for name, change in changes.items():
             seen = [change(image, box) for image, box in regions]
             faces = Faces.from_boxes(

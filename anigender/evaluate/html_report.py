@@ -67,8 +67,10 @@ def plot(
     lines: Mapping[str, tuple[Sequence[float], Sequence[float], str]],
     diagonal: bool = False,
     dots: bool = False,
+    reach: tuple[float, float] = (0.0, 1.0),
+    height: tuple[float, float] = (0.0, 1.0),
 ) -> str:
-    """A square plot over 0-1 in both directions, as SVG.
+    """A square plot, as SVG.
 
     Args:
         title: above it.
@@ -76,16 +78,21 @@ def plot(
         lines: by name x, y and a colour.
         diagonal: draw one.
         dots: mark the points.
+        reach, height: the ends of the axes; what lies beyond is drawn at the end.
     """
 
+    def share(value: float, ends: tuple[float, float]) -> float:
+        return min(1.0, max(0.0, (value - ends[0]) / (ends[1] - ends[0])))
+
     def place(x: float, y: float) -> str:
-        return f"{EDGE + x * SIDE:.1f},{10 + (1 - y) * SIDE:.1f}"
+        return f"{EDGE + share(x, reach) * SIDE:.1f},{10 + (1 - share(y, height)) * SIDE:.1f}"
 
     parts = [f'<rect x="{EDGE}" y="10" width="{SIDE}" height="{SIDE}" fill="none" stroke="#bbb"/>']
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
-        x, y = place(tick, tick).split(",")
-        parts.append(f'<text x="{x}" y="{SIDE + 26}" text-anchor="middle">{tick:g}</text>')
-        parts.append(f'<text x="{EDGE - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{tick:g}</text>')
+        across_at, up_at = (ends[0] + tick * (ends[1] - ends[0]) for ends in (reach, height))
+        x, y = place(across_at, up_at).split(",")
+        parts.append(f'<text x="{x}" y="{SIDE + 26}" text-anchor="middle">{across_at:.3g}</text>')
+        parts.append(f'<text x="{EDGE - 6}" y="{float(y) + 4:.1f}" text-anchor="end">{up_at:.3g}</text>')
         if 0 < tick < 1:
             parts.append(f'<path d="M{x},10 V{10 + SIDE} M{EDGE},{y} H{EDGE + SIDE}" stroke="#eee" fill="none"/>')
     if diagonal:
@@ -165,25 +172,48 @@ def html_report(figures: Mapping[str, Any], title: str, sheet: Image.Image | Non
         )
     }
     parts.append(plot("Reliability", "confidence", "share right", lines, diagonal=True, dots=True))
+    if margins := figures.get("by_margin"):
+        at = [float(scale) for scale in margins]
+        lines = {
+            title: (at, [own[key] for own in margins.values()], colour)
+            for title, key, colour in (
+                ("women's recall", "female_recall", FEMALE),
+                ("men's recall", "male_recall", MALE),
+                ("balanced accuracy", "balanced_accuracy", "#333"),
+            )
+        }
+        ends = (min(at), max(at))
+        across = "framing over the trained one"
+        parts.append(plot("Crop margin", across, "", lines, dots=True, reach=ends, height=(0.5, 1.0)))
     sections = {
         "By kind": figures["by_kind"],
         "By head size": figures["by_head_size"],
         **{f"By {name}": own for name, own in figures.get("by", {}).items()},
+        "By crop margin, over the trained one": figures.get("by_margin", {}),
         "Stress test": figures.get("stress", {}),
     }
     for heading, rows in sections.items():
         if rows:
             parts += [f"<h2>{_text(heading)}</h2>", table(rows, COLUMNS)]
     if sheet is not None:
-        stream = io.BytesIO()
-        sheet.save(stream, "JPEG", quality=85)
-        encoded = base64.b64encode(stream.getvalue()).decode()
         parts.append("<h2>The surest mistakes</h2><p>What was said is wrong in every one of these.</p>")
-        parts.append(f'<img alt="pictures with wrong answers" src="data:image/jpeg;base64,{encoded}">')
+        parts.append(embedded_image(sheet, "pictures with wrong answers"))
         rows = {own["file"]: own for own in figures["mistakes"]}
         parts.append(table(rows, {"gender": "is", "confidence": "said otherwise with"}, "file"))
-    body = "\n".join(parts)
+    return page(title, "\n".join(parts))
+
+
+def page(title: str, body: str) -> str:
+    """An HTML file with this title and these contents, which are HTML."""
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
         f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
+
+
+def embedded_image(picture: Image.Image, description: str) -> str:
+    """A picture as HTML that holds it, as JPEG."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=85)
+    encoded = base64.b64encode(stream.getvalue()).decode()
+    return f'<img alt="{escape(description)}" src="data:image/jpeg;base64,{encoded}">'

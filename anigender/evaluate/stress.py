@@ -15,31 +15,33 @@ from torch import Tensor
 
 from ..images import resize
 
-REGION = 4.0  # head sides kept around a head: enough for every box below
-HEAD = 128  # pixels that a head has at most in a region
+REGION = 4.0  # head sides kept around a head: enough for every box below and the usual margins
+HEAD = 128  # pixels that a head has at most in a region, unless a classifier wants more
 
 
-def region(image: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
-    """What surrounds a head, and its box therein; heads larger than :data:`HEAD` pixels are shrunk to that.
+def region(image: Tensor, box: Tensor, sides: float = REGION, head: int = HEAD) -> tuple[Tensor, Tensor]:
+    """What surrounds a head, and its box therein; larger heads are shrunk.
 
     Args:
         image: ``[H, W, 3]`` uint8.
         box: ``[4]`` xyxy.
+        sides: head sides that are kept.
+        head: pixels that a head has at most.
 
     Returns:
         ``[h, w, 3]`` uint8 and ``[4]``.
     """
     side = float((box[2:] - box[:2]).max().clamp(min=1))
     centre = (box[:2] + box[2:]) / 2
-    low = (centre - REGION / 2 * side).floor().long().clamp(min=0)
+    low = (centre - sides / 2 * side).floor().long().clamp(min=0)
     high = torch.minimum(
-        (centre + REGION / 2 * side).ceil().long(), torch.tensor([image.shape[1], image.shape[0]])
+        (centre + sides / 2 * side).ceil().long(), torch.tensor([image.shape[1], image.shape[0]])
     ).maximum(low + 1)
     low = torch.minimum(low, torch.tensor([image.shape[1] - 1, image.shape[0] - 1]))
     part = image[int(low[1]) : int(high[1]), int(low[0]) : int(high[0])]
     inside = box - low.repeat(2)
-    if side > HEAD:
-        scale = HEAD / side
+    if side > head:
+        scale = head / side
         height, width = (max(1, round(extent * scale)) for extent in part.shape[:2])
         part = resize(part[None], height, width)[0].permute(1, 2, 0)
         inside = inside * scale
@@ -123,4 +125,9 @@ STRESSES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "box x 1.35": _framed(1.35),
     "box moved by 0.12 to the right": _framed(1.0, 0.12),
     "box moved by 0.12 upwards": _framed(1.0, 0.0, -0.12),
+}
+# Framings over the one a classifier was trained with.
+MARGINS = (0.75, 0.85, 0.93, 1.0, 1.08, 1.17, 1.33, 1.5)
+FRAMINGS: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    f"{scale:.2f}": _framed(scale) for scale in MARGINS
 }

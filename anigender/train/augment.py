@@ -13,27 +13,35 @@ CACHE_SIZE = 192
 
 
 def frame(
-    crops: Tensor, size: int, margin: Tensor, shift: Tensor, turn: Tensor, mirror: Tensor, stretch: Tensor | None = None
+    crops: Tensor,
+    size: int,
+    margin: Tensor,
+    shift: Tensor,
+    turn: Tensor,
+    mirror: Tensor,
+    stretch: Tensor | None = None,
+    shown: float = CACHE_MARGIN,
 ) -> Tensor:
     """Cut a framing out of cached crops.
 
     Args:
-        crops: ``[B, C, K, K]`` float, the head filling ``1 / CACHE_MARGIN`` of each side.
+        crops: ``[B, C, K, K]`` float, the head filling ``1 / shown`` of each side.
         size: side of the result.
         margin: ``[B]`` head sides that the framing shows.
         shift: ``[B, 2]`` offset of its centre, in head sides.
         turn: ``[B]`` radians.
         mirror: ``[B]`` bool.
         stretch: ``[B]`` width over height of what is shown, 1 where left out.
+        shown: head sides that the crops show.
 
     Returns:
         ``[B, C, size, size]``; the crop's own edge is repeated beyond it.
     """
-    scale = margin / CACHE_MARGIN
+    scale = margin / shown
     stretch = torch.ones_like(scale) if stretch is None else stretch
     cos, sin = turn.cos() * scale, turn.sin() * scale
     sign = torch.where(mirror, -1.0, 1.0)
-    offset = shift * 2 / CACHE_MARGIN
+    offset = shift * 2 / shown
     theta = torch.stack(
         (
             torch.stack((cos * sign * stretch, -sin / stretch, offset[:, 0]), -1),
@@ -57,16 +65,17 @@ def alone(crops: Tensor, margin: float) -> Tensor:
     return crops[:, :, kept][:, :, :, kept]
 
 
-def plain(crops: Tensor, size: int, margin: float = 1.0, below: float = 0.0) -> Tensor:
+def plain(crops: Tensor, size: int, margin: float = 1.0, below: float = 0.0, shown: float = CACHE_MARGIN) -> Tensor:
     """The framing that inference uses, from cached uint8 RGBA crops over white, as RGB in 0-1."""
     x = crops.float() / 255
     n = len(x)
     zeros = torch.zeros(n)
-    x = frame(x, size, torch.full((n,), margin), torch.tensor([0.0, below]).expand(n, 2), zeros, zeros.bool())
+    shift = torch.tensor([0.0, below]).expand(n, 2)
+    x = frame(x, size, torch.full((n,), margin), shift, zeros, zeros.bool(), shown=shown)
     return x[:, :3] * x[:, 3:] + (1 - x[:, 3:])
 
 
-def _backgrounds(count: int, size: int, generator: torch.Generator) -> Tensor:
+def backgrounds(count: int, size: int, generator: torch.Generator) -> Tensor:
     """``[count, 3, size, size]``: white, flat colours, gradients and coarse noise in equal parts."""
     kind = torch.randint(0, 4, (count,), generator=generator)
     result = torch.where(kind[:, None] == 0, 1.0, torch.rand(count, 3, generator=generator))
@@ -165,7 +174,7 @@ def _degrade(x: Tensor, rng: np.random.Generator, strength: float) -> Tensor:
             noise = rng.normal(0, rng.uniform(3, 18), picture.shape)
             picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
         if draw[3] < 0.3:
-            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(round(40 - 25 * fine), 90))]
+            quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(max(8, round(40 - 25 * fine)), 90))]
             picture = cv2.imdecode(cv2.imencode(".jpg", picture, quality)[1], cv2.IMREAD_COLOR)
         if draw[4] < 0.25:
             picture = picture.copy()
@@ -185,6 +194,7 @@ def augment(
     strength: float = 1.0,
     margin: float = 1.0,
     below: float = 0.0,
+    cached: float = CACHE_MARGIN,
 ) -> Tensor:
     """Training views of cached crops.
 
@@ -194,6 +204,7 @@ def augment(
         rng, generator: the randomness; equal seeds give equal views.
         strength: of the changes, from 0.
         margin, below: of the framing that inference uses, around which views vary.
+        cached: head sides that the crops show.
 
     Returns:
         ``[B, 3, size, size]`` in 0-1.
@@ -208,8 +219,13 @@ def augment(
     turn = torch.where(torch.rand(n, generator=generator) < 0.5, normal(0.06), normal(0.3))
     mirror = torch.rand(n, generator=generator) < 0.5
     stretch = (normal(0.05)).exp()
-    x = frame(crops.float() / 255, size, shown, shift, turn, mirror, stretch)
-    x = x[:, :3] * x[:, 3:] + _backgrounds(n, size, generator) * (1 - x[:, 3:])
+    x = frame(crops.float() / 255, size, shown, shift, turn, mirror, stretch, cached)
+    x = x[:, :3] * x[:, 3:] + backgrounds(n, size, generator) * (1 - x[:, 3:])
+    return disturbed(x, rng, generator, strength)
+
+
+def disturbed(x: Tensor, rng: np.random.Generator, generator: torch.Generator, strength: float) -> Tensor:
+    """Views ``[B, 3, S, S]`` in 0-1 with other colours, in other styles, and worse."""
     return _degrade(_restyle(_colour(x, generator, strength), generator, strength), rng, strength)
 
 

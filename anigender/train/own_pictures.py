@@ -13,33 +13,36 @@ Genders may go by any usual word (``1girl``, ``men`` …).
 
 from __future__ import annotations
 
+import logging
 import zlib
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from ..classify.preprocessing import LABELS
 from ..folders import SUFFIXES
+from .duplicates import difference_hash, listed, near_duplicates, refuse_contradictions, say_what_straddles
 from .picture import Picture
 from .tables import read_rows
+
+log = logging.getLogger("anigender")
 
 TABLES = ("manifest.csv", "metadata.csv")
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
 SHARE = 0.15  # of the characters (or of pictures that are unlike all others) that are kept for judging
-NEAR = 3  # bits of 64 by which two pictures' hashes may differ and still be one picture saved twice
-BANDS = 4  # of 16 bits each: two hashes that differ in fewer than 4 bits agree in at least one
 
 
 def read_own(data: Path) -> list[Picture]:
-    """All pictures of a folder in one of the layouts above, each with its split; unreadable ones are left out.
+    """All pictures of a folder in one of the layouts above, each with its split.
+
+    Unreadable ones are left out, and what looks like one picture under both genders stays in; both are said in the log.
 
     Raises:
-        ValueError: no such layout, an unknown gender, a gender without pictures, or one file under two genders; the
-            message says what to do.
+        ValueError: no such layout, an unknown gender, a gender without pictures, or one picture under two genders,
+            whatever its files are called; the message says what to do.
     """
     table = next((data / name for name in TABLES if (data / name).is_file()), None)
     pictures = _from_table(data, table) if table is not None else _from_folders(data)
@@ -49,12 +52,23 @@ def read_own(data: Path) -> list[Picture]:
             raise ValueError(f"{picture.file} is said to be female and male: keep the right one of both")
     pictures = list({picture.file: picture for picture in pictures}.values())
     prints = _look(data, pictures)
+    if broken := [picture.file for picture in pictures if picture.file not in prints]:
+        log.warning(
+            "%d of %d pictures cannot be read and are left out; replace or delete them: %s",
+            len(broken),
+            len(pictures),
+            listed(broken),
+        )
     pictures = [picture for picture in pictures if picture.file in prints]
     for gender in ("female", "male"):
         if not any(picture.gender == gender for picture in pictures):
             raise ValueError(f"{data} holds no readable picture of the gender {gender}: both are needed")
-    if not any(picture.split for picture in pictures):
-        divide(pictures, [prints[picture.file] for picture in pictures])
+    groups = near_duplicates([prints[picture.file] for picture in pictures])
+    refuse_contradictions(data, pictures, groups)
+    if any(picture.split for picture in pictures):
+        say_what_straddles(pictures, groups)
+    else:
+        divide(pictures, groups)
     for picture in pictures:
         picture.split = picture.split or "train"
         picture.character = picture.character or picture.file
@@ -126,17 +140,6 @@ def _is_gender(path: Path) -> bool:
     return path.is_dir() and gender_of(path.name) is not None
 
 
-def difference_hash(image: Image.Image) -> int:
-    """64 bits, whether each of 8 x 8 places is brighter than the one to its right.
-
-    A picture that was resized, recompressed or recoloured keeps nearly all of them (Krawetz, "Kind of Like That",
-    2013).
-    """
-    small = np.asarray(image.convert("L").resize((9, 8), Image.Resampling.BOX), np.int16)
-    bits = (small[:, 1:] > small[:, :-1]).reshape(-1)
-    return int.from_bytes(np.packbits(bits).tobytes(), "big")
-
-
 def _look(data: Path, pictures: Sequence[Picture]) -> dict[str, int]:
     """The hash of every picture that can be read, whose size is written down on the way."""
 
@@ -150,41 +153,19 @@ def _look(data: Path, pictures: Sequence[Picture]) -> dict[str, int]:
             return None
 
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(one, pictures))
+        looked = pool.map(one, pictures)
+        found = list(tqdm(looked, total=len(pictures), desc="reading", unit="picture", disable=None, leave=False))
     return {picture.file: print_ for picture, print_ in zip(pictures, found, strict=True) if print_ is not None}
 
 
-def near_duplicates(prints: Sequence[int]) -> list[int]:
-    """For each hash the lowest index of those it is, directly or over others, within :data:`NEAR` bits of."""
-    first_with: dict[int, int] = {}
-    parent = [first_with.setdefault(value, i) for i, value in enumerate(prints)]
-    different = list(first_with.values())
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for band in range(BANDS):
-        alike: dict[int, list[int]] = defaultdict(list)
-        for i in different:
-            alike[prints[i] >> 16 * band & 0xFFFF].append(i)
-        for members in alike.values():
-            values = np.array([prints[i] for i in members], np.uint64)
-            for k in range(1, len(members)):
-                differing = np.ascontiguousarray(values[:k] ^ values[k]).view(np.uint8).reshape(k, 8)
-                apart = np.unpackbits(differing, axis=1).sum(1)
-                for other in np.flatnonzero(apart <= NEAR).tolist():
-                    a, b = sorted((root(members[k]), root(members[other])))
-                    parent[b] = a
-    return [root(i) for i in range(len(prints))]
-
-
-def divide(pictures: Iterable[Picture], prints: Sequence[int]) -> None:
+def divide(pictures: Iterable[Picture], groups: Sequence[int]) -> None:
     """Set every picture's split: about :data:`SHARE` are ``val``, the same ones whenever the pictures are the same.
 
     Pictures of one character, and near duplicates, stay together, over several steps if need be.
+
+    Args:
+        pictures: all of them.
+        groups: for each the place of the first that it is a near duplicate of (:func:`near_duplicates`).
     """
     pictures = list(pictures)
     parent: dict[str, str] = {}
@@ -194,7 +175,7 @@ def divide(pictures: Iterable[Picture], prints: Sequence[int]) -> None:
             name = parent[name]
         return name
 
-    for picture, twin in zip(pictures, near_duplicates(prints), strict=True):
+    for picture, twin in zip(pictures, groups, strict=True):
         own, other = picture.character or picture.file, pictures[twin].character or pictures[twin].file
         first, second = sorted((root(own), root(other)))
         parent[second] = first
@@ -203,9 +184,9 @@ def divide(pictures: Iterable[Picture], prints: Sequence[int]) -> None:
         picture.split = "val" if zlib.crc32(name.encode()) % 1000 < SHARE * 1000 else "train"
     for gender in ("female", "male"):
         mine = [picture for picture in pictures if picture.gender == gender]
-        groups = sorted({root(picture.character or picture.file) for picture in mine})
-        if len(groups) > 1 and len({picture.split for picture in mine}) == 1:  # few pictures, all on one side
+        apart = sorted({root(picture.character or picture.file) for picture in mine})
+        if len(apart) > 1 and len({picture.split for picture in mine}) == 1:  # few pictures, all on one side
             moved = "val" if mine[0].split == "train" else "train"
             for picture in mine:
-                if root(picture.character or picture.file) == groups[0]:
+                if root(picture.character or picture.file) == apart[0]:
                     picture.split = moved

@@ -33,9 +33,11 @@ def open_picture(path: Path) -> torch.Tensor:
         return torch.from_numpy(np.asarray(canvas.convert("RGB")).copy())
 
 
-def detections(detector: Detector, data: Path, files: Sequence[str], batch: int = 16) -> Iterator[Faces]:
+def detections(
+    detector: Detector, data: Path, files: Sequence[str], batch: int = 16, quiet: bool = False
+) -> Iterator[Faces]:
     """The heads of each file in turn, each as a batch of one picture."""
-    for start in tqdm(range(0, len(files), batch), desc="labelling", unit="batch"):
+    for start in tqdm(range(0, len(files), batch), desc="labelling", unit="batch", disable=quiet):
         found = detector.detect(check([open_picture(data / file) for file in files[start : start + batch]]))
         faces = as_heads(found, detector.region)
         for i in range(faces.images):
@@ -69,20 +71,41 @@ def _mistakes(picture: dataset.Picture, boxes: torch.Tensor, scores: torch.Tenso
 def relabel(pictures: list[dataset.Picture], data: Path, teacher: Path, model: HeadNet | None) -> Mined:
     """Replace uncertain heads by what the detector ``teacher`` finds; start ``model`` from it; judge the negatives.
 
-    Hand-drawn boxes stay. In a picture of one character the surest detection is taken if it agrees with the first
-    round's label or is sure by itself; in television stills and illustrations every sure one.
-
+    Of the pictures see :func:`find_heads`.
     """
-    mistakes: dict[str, np.ndarray] = {}
-    detector = load_detector(teacher)
-    if not isinstance(detector, HeadDetector):
-        raise ValueError(f"{teacher} is not a head detector of this program")
-    detector.threshold = LOWEST
     if model is not None:
         # From the file: the detector's own net has its norms folded away.
         weights = {name: value.float() for name, value in read_weights(teacher)[0].items()}
         model.load_state_dict(weights, strict=False)  # half precision, and without the norms' counters
-    for picture, faces in zip(pictures, detections(detector, data, [p.file for p in pictures]), strict=True):
+    mistakes = find_heads(pictures, data, teacher)
+    negatives = dataset.list_negatives(data, "train")
+    hardness = [float(f.scores.max()) if len(f) else 0.0 for f in detections(_teacher(teacher), data, negatives)]
+    return Mined(np.array(hardness), mistakes)
+
+
+def _teacher(file: Path) -> HeadDetector:
+    """The detector of a file, with all scores that are looked at."""
+    detector = load_detector(file)
+    if not isinstance(detector, HeadDetector):
+        raise ValueError(f"{file} is not a head detector of this program")
+    detector.threshold = LOWEST
+    return detector
+
+
+def find_heads(
+    pictures: Sequence[dataset.Picture], data: Path, teacher: Path, quiet: bool = False
+) -> dict[str, np.ndarray]:
+    """Replace uncertain heads of some pictures by what the detector ``teacher`` finds.
+
+    Hand-drawn boxes stay. In a picture of one character the surest detection is taken if it agrees with the first
+    round's label or is sure by itself; in television stills and illustrations every sure one.
+
+    Returns:
+        By file, boxes ``[n, 4]`` that it takes for heads in cut-outs of one character and that are not.
+    """
+    mistakes: dict[str, np.ndarray] = {}
+    found = detections(_teacher(teacher), data, [p.file for p in pictures], quiet=quiet)
+    for picture, faces in zip(pictures, found, strict=True):
         boxes, scores = faces.boxes, faces.scores
         if not picture.gender:
             known = torch.from_numpy(picture.heads)
@@ -117,6 +140,4 @@ def relabel(pictures: list[dataset.Picture], data: Path, teacher: Path, model: H
                 mistakes[picture.file] = _mistakes(picture, boxes, faces.scores)
         elif picture.source == "teacher":  # neither sees what the other saw: better without than with a chest
             picture.heads, picture.source = np.zeros((0, 4), np.float32), "none"
-    negatives = dataset.list_negatives(data, "train")
-    hardness = [float(f.scores.max()) if len(f) else 0.0 for f in detections(detector, data, negatives)]
-    return Mined(np.array(hardness), mistakes)
+    return mistakes

@@ -25,7 +25,9 @@ from ..weights import ASSETS, read_weights, save_weights
 from . import dataset
 from .augment import augment
 from .checkpoints import Average, Log, cosine, half_precision, parameter_groups, save_checkpoint
-from .gender import cut, labelled_crops, normalise, unlabelled_crops
+from .crop_store import Pixels, SomeRows
+from .crops import cut, labelled_crops, unlabelled_crops
+from .gender_file import normalise
 from .patterns import patterns
 from .relabel import detections
 
@@ -55,7 +57,7 @@ class Options:
 class Pool:
     """Cached crops ``pixels [N, 4, K, K]`` that make up ``share`` of their side of a batch."""
 
-    pixels: Tensor
+    pixels: Pixels
     share: float
 
 
@@ -155,14 +157,14 @@ def gather(options: Options) -> tuple[list[Pool], list[Pool]]:
             "body_windows": body_windows,
         }
         save_checkpoint(cache, stored)
-    characters, _ = labelled_crops(options.data, options.detector, folder / "crops.cache.pt")
+    characters, _ = labelled_crops(options.data, options.detector, folder)
     stills = torch.tensor([picture.kind == "screencap" for picture in characters.pictures])
     # Men and television stills are the fewest and the most often missed.
     heads = [
-        Pool(characters.pixels[(characters.labels == 0) & ~stills], 0.2),
-        Pool(characters.pixels[(characters.labels == 1) & ~stills], 0.25),
-        Pool(characters.pixels[stills], 0.2),
-        Pool(unlabelled_crops(options.data), 0.1),
+        Pool(SomeRows(characters.pixels, np.flatnonzero((characters.labels == 0) & ~stills)), 0.2),
+        Pool(SomeRows(characters.pixels, np.flatnonzero((characters.labels == 1) & ~stills)), 0.25),
+        Pool(SomeRows(characters.pixels, np.flatnonzero(stills)), 0.2),
+        Pool(unlabelled_crops(options.data, folder), 0.1),
         Pool(stored["known"], 0.12),
         Pool(stored["met"], 0.13),
     ]

@@ -1,0 +1,150 @@
+"""Going on from any trained net of the registry, with pictures of one's own: the recipes other than ``scratch``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from ..evaluate.metrics import fit_calibration, gender_figures
+from .augment import CACHE_MARGIN, CACHE_SIZE
+from .checkpoints import Log, load_checkpoint, save_checkpoint
+from .crops import Crops, labelled_crops
+from .gender_file import calibrated
+from .learning import Learning, Plan, judged
+from .recipes import RECIPES
+from .suspects import report_suspects, suspects
+from .trainable import Trainable, read_trainable, save_trained
+from .views import cache_shape
+
+log = logging.getLogger("anigender")
+
+
+@dataclass
+class Options:
+    """What a run needs. What is None is the recipe's own."""
+
+    data: Path
+    output: Path
+    start: str = "auto"  # a classifier's name or file
+    recipe: str = "finetune"
+    epochs: int | None = None
+    learning_rate: float | None = None
+    batch: int | None = None
+    weight_decay: float | None = None
+    freeze: bool = False  # the backbone
+    new_head: bool = False
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    detector: str = "auto"
+    seed: int = 0
+    device: str = "cpu"
+    hold_out: tuple[str, ...] = ()
+    strength: float = 0.45
+    mixed: float = 0.12
+    reweight: bool = False
+    suspects: Path | None = None  # the report to write
+    workers: int | None = None
+    resume: bool = False
+
+    def plan(self) -> Plan:
+        """The recipe with what is given explicitly in the place of its own."""
+        named = {name: getattr(self, name) for name in ("epochs", "learning_rate", "batch", "weight_decay")}
+        recipe = replace(RECIPES[self.recipe], **{name: value for name, value in named.items() if value is not None})
+        plan = Plan(recipe, self.seed, self.strength, self.mixed, self.freeze, self.reweight)
+        return plan if self.workers is None else replace(plan, workers=self.workers)
+
+    def fingerprint(self, plan: Plan, pictures: int) -> dict[str, Any]:
+        """What must stay the same for a run to be gone on with."""
+        return {
+            "from": str(self.start),
+            "recipe": self.recipe,
+            **{name: getattr(plan.recipe, name) for name in ("epochs", "learning_rate", "batch", "weight_decay")},
+            **{name: getattr(self, name) for name in ("freeze", "new_head", "seed", "strength", "mixed", "reweight")},
+            "pictures": pictures,
+        }
+
+
+def finetune(options: Options) -> dict[str, float]:
+    """Run (or resume) a training and leave the net, calibrated, at ``options.output``.
+
+    The file holds the net as it is after the last finished epoch. It is never chosen by what it reaches on ``val``,
+    so that the figures there are not flattered; only the calibration is fitted on ``val``.
+
+    Returns:
+        The last epoch's figures on ``val``.
+
+    Raises:
+        ValueError, FileNotFoundError: something that is given does not do; the message says what.
+    """
+    torch.manual_seed(options.seed)  # a new last layer is drawn
+    model = read_trainable(options.start, options.settings, options.new_head, options.device)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
+    size, margin = cache_shape(model.classifier, CACHE_SIZE, CACHE_MARGIN)
+    learn, judge = labelled_crops(options.data, options.detector, options.output.parent, options.hold_out, size, margin)
+    plan = options.plan()
+    if len(learn) < 2:
+        raise ValueError(f"{len(learn)} pictures are too few to learn from")
+    learning = Learning(model, learn, plan)
+    checkpoint = options.output.with_suffix(".checkpoint.pt")
+    fingerprint = options.fingerprint(plan, len(learn))
+    if options.resume:
+        _go_on(learning, checkpoint, fingerprint)
+    lines = Log(options.output.with_suffix(".log.jsonl"), options.resume)
+    figures = {}
+    if learning.epoch == 0:
+        figures = _judge(model, judge)[0]
+        lines.write(epoch=0, **figures)
+        tqdm.write(f"before: {figures}")
+    while learning.epoch < plan.recipe.epochs:
+        loss = learning.run_epoch()
+        figures, (temperature, bias) = _judge(learning.learned, judge)
+        trusted = round(float(learning.trust.mean()), 4)
+        lines.write(
+            epoch=learning.epoch,
+            loss=round(loss, 4),
+            trusted=trusted,
+            temperature=round(temperature, 3),
+            bias=round(bias, 3),
+            **figures,
+        )
+        tqdm.write(f"epoch {learning.epoch}: {figures}")
+        save_trained(learning.learned, temperature, bias, options.output)
+        save_checkpoint(checkpoint, learning.state() | {"options": fingerprint})
+    if not figures:
+        figures = _judge(learning.learned, judge)[0]
+    if options.suspects is not None:
+        found = suspects(learning.history, learn)
+        report_suspects(options.suspects, found, learn, options.data)
+    return figures
+
+
+def _judge(model: Trainable, judge: Crops) -> tuple[dict[str, float], tuple[float, float]]:
+    """Figures on pictures that were not learned from, and the calibration fitted on them."""
+    logits = judged(model, judge)
+    temperature, bias = fit_calibration(logits, judge.labels)
+    return gender_figures(calibrated(logits, temperature, bias), judge.labels).as_dict(), (temperature, bias)
+
+
+def _go_on(learning: Learning, checkpoint: Path, fingerprint: Mapping[str, Any]) -> None:
+    """Take over what a checkpoint holds.
+
+    Raises:
+        FileNotFoundError, ValueError: there is none, or it is of another run.
+    """
+    if not checkpoint.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {checkpoint} to resume from: leave --resume out to begin")
+    state = load_checkpoint(checkpoint)
+    before = state.get("options", {})
+    changed = [name for name, value in fingerprint.items() if before.get(name) != value]
+    if changed:
+        shown = ", ".join(f"{name} {before.get(name)!r} (now {fingerprint[name]!r})" for name in changed)
+        raise ValueError(
+            f"{checkpoint} is of a run with {shown}: give the same options and pictures to go on with it, or leave "
+            "--resume out to begin anew"
+        )
+    learning.load(state)

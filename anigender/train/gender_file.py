@@ -1,0 +1,100 @@
+"""The embedded classifier's file: its framing, what its net says of cached crops, its calibration, and saving it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..classify.gendernet import GenderNet, build
+from ..evaluate.metrics import fit_calibration
+from ..inference import mixed_precision, placed
+from ..weights import read_weights, save_weights
+from .augment import plain
+from .checkpoints import half_precision
+from .crop_store import Pixels
+from .crops import labelled_crops
+
+SIZE = 112
+MARGIN, BELOW = 1.5, 0.17  # the head, the shoulders and the collar: clothes tell where a face does not
+MEAN, STD = 0.5, 0.25
+AT_ONCE = 128  # crops
+
+
+def normalise(x: Tensor, device: str) -> Tensor:
+    """0-1 to what the net reads."""
+    return ((x - MEAN) / STD).to(device).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def predict(
+    model: GenderNet,
+    pixels: Pixels,
+    device: str,
+    size: int = SIZE,
+    margin: float = MARGIN,
+    below: float = BELOW,
+    flip: bool = False,
+) -> Tensor:
+    """Logits ``[N, 2]`` of cached crops in the plain framing, averaged with the mirrored ones where asked."""
+    out = []
+    for start in range(0, len(pixels), AT_ONCE):
+        x = normalise(plain(pixels[start : start + AT_ONCE], size, margin, below), device)
+        with mixed_precision(device):
+            logits = model(x).float()
+            if flip:
+                logits = (logits + model(x.flip(-1)).float()) / 2
+        out.append(logits.cpu())
+    return torch.cat(out) if out else torch.zeros(0, 2)
+
+
+def calibrated(logits: Tensor, temperature: float, bias: float) -> Tensor:
+    """Probabilities ``[N, 2]``; see :func:`~anigender.evaluate.metrics.fit_calibration`."""
+    return ((logits + logits.new_tensor([0.0, bias])) / temperature).softmax(1)
+
+
+def calibrate(data: Path, source: Path, output: Path, detector: str = "auto", device: str = "cpu") -> None:
+    """Fit the temperature and bias of a gender net's file anew on ``val``, as after averaging several."""
+    tensors, metadata = read_weights(source)
+    net, framing = placed(build(tensors).eval(), device), framing_of(metadata)
+    _, judge = labelled_crops(data, detector, output.parent)
+    calibration = fit_calibration(predict(net, judge.pixels, device, *framing), judge.labels)
+    save_gender(net, *calibration, output, framing)
+
+
+def framing_of(metadata: Mapping[str, str]) -> tuple[int, float, float]:
+    """Input size, margin and how far below the head's a crop's centre lies, as a classifier's file declares them."""
+    size, margin, below = (float(metadata.get(f"anigender.{name}", 0)) for name in ("input_size", "margin", "below"))
+    return int(size), margin, below
+
+
+def save_gender(
+    model: GenderNet,
+    temperature: float,
+    bias: float,
+    output: Path,
+    framing: tuple[int, float, float] = (SIZE, MARGIN, BELOW),
+) -> None:
+    """The net in half precision with its preprocessing and calibration, as one safetensors file."""
+    size, margin, below = framing
+    state = half_precision(model)
+    # The bias goes into the last layer, the temperature into the metadata, where a reader finds it.
+    state["fc.bias"] = (model.fc.bias.detach() + model.fc.bias.new_tensor([0.0, bias])).half()
+    save_weights(
+        output,
+        state,
+        {
+            "anigender.kind": "classifier",
+            "anigender.architecture": "gendernet",
+            "anigender.labels": "female,male",
+            "anigender.input_size": str(size),
+            "anigender.margin": str(margin),
+            "anigender.below": str(below),
+            "anigender.mean": ",".join([str(MEAN)] * 3),
+            "anigender.std": ",".join([str(STD)] * 3),
+            "anigender.channel_order": "RGB",
+            "anigender.temperature": f"{temperature:.4f}",
+        },
+    )
