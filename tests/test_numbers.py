@@ -19,7 +19,7 @@ import anigender
 from anigender.boxes import pairwise_iou
 from anigender.faces import Faces
 from anigender.folders import read_image
-from anigender.images import check, head_crops
+from anigender.images import check, head_crops, resize
 from anigender.pipeline import Pipeline
 
 PIXELS = 1e-3  # of a box; the most seen was 0.00012
@@ -32,16 +32,23 @@ OVERLAP_ON_GPU, SHARE_ON_GPU = 0.85, 0.1
 @pytest.fixture(scope="module")
 def pictures(examples: Path) -> list[Tensor]:
     """The examples, of many sizes, with one to six people; and what no head is in."""
-    drawn = [read_image(path) for path in sorted(examples.iterdir()) if path.suffix in (".png", ".jpg", ".webp")]
-    noise = torch.randint(0, 256, (333, 517, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
+    files = [path for path in sorted(examples.iterdir()) if path.suffix in (".png", ".jpg", ".webp")]
+    drawn = [smaller(read_image(path), 2 + i % 2) for i, path in enumerate(files[:6])]
+    noise = torch.randint(0, 256, (133, 217, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     return [*drawn[:3], noise, *drawn[3:], torch.zeros(40, 40, 3, dtype=torch.uint8)]
+
+
+def smaller(picture: Tensor, factor: int) -> Tensor:
+    """Tests are quicker on small pictures, and the net sees large ones no larger."""
+    height, width = (side // factor for side in picture.shape[:2])
+    return resize(picture[None], height, width)[0].permute(1, 2, 0).contiguous()
 
 
 @pytest.fixture(scope="module")
 def together(embedded: Pipeline, pictures: list[Tensor]) -> Faces:
     """All of them in one call."""
     faces = embedded(pictures)
-    assert len(faces) >= 15
+    assert len(faces) >= 8
     return faces
 
 
@@ -70,14 +77,14 @@ def test_a_batch_is_its_single_pictures(embedded: Pipeline, pictures: list[Tenso
     assert_close(joined([embedded([picture]) for picture in pictures]), together)
 
 
-@pytest.mark.parametrize("chunk", [1, 2, 3, 7, 64])
+@pytest.mark.parametrize("chunk", [1, 3])
 def test_the_size_of_the_pieces(embedded: Pipeline, pictures: list[Tensor], together: Faces, chunk: int) -> None:
     other = Pipeline(embedded.detector, embedded.classifier, chunk)
     assert_close(other(pictures), together)
 
 
 def test_pictures_of_one_size_as_a_tensor(embedded: Pipeline, pictures: list[Tensor]) -> None:
-    side = 512
+    side = 256
     alike = [picture[:side, :side] for picture in pictures if min(picture.shape[:2]) >= side]
     assert len(alike) >= 3
     assert_close(embedded(torch.stack(alike)), joined([embedded([picture]) for picture in alike]))
@@ -93,8 +100,8 @@ def test_a_fresh_pipeline_is_equal(pictures: list[Tensor], together: Faces) -> N
 
 def test_nothing_drifts(embedded: Pipeline, pictures: list[Tensor]) -> None:
     first = embedded(pictures[:1])
-    for picture in pictures[1:]:
-        embedded([picture])
+    for _ in range(3):
+        embedded(pictures[1:4])
         assert_close(embedded(pictures[:1]), first, 0, 0)
 
 
@@ -106,7 +113,7 @@ def test_one_thread_and_two(embedded: Pipeline, pictures: list[Tensor], threads:
     assert_close(*found)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_the_neighbours_do_not_matter(embedded: Pipeline, pictures: list[Tensor], together: Faces, seed: int) -> None:
     order = torch.randperm(len(pictures), generator=torch.Generator().manual_seed(seed)).tolist()
     found = embedded([pictures[i] for i in order])
@@ -120,7 +127,7 @@ def test_a_neighbour_of_any_kind(embedded: Pipeline, pictures: list[Tensor], nei
         "black": torch.zeros_like(picture),
         "white": torch.full_like(picture, 255),
         "noise": torch.randint(0, 256, picture.shape, generator=torch.Generator().manual_seed(2), dtype=torch.uint8),
-        "huge": torch.full((3000, 4000, 3), 90, dtype=torch.uint8),
+        "huge": torch.full((1500, 2000, 3), 90, dtype=torch.uint8),
         "tiny": torch.full((1, 1, 3), 90, dtype=torch.uint8),
     }[neighbour]
     alone = embedded([picture])
@@ -129,11 +136,11 @@ def test_a_neighbour_of_any_kind(embedded: Pipeline, pictures: list[Tensor], nei
         assert_close(embedded(batch).of_image(place), alone)
 
 
-@pytest.mark.parametrize("cut", range(0, 34, 3))
+@pytest.mark.parametrize("cut", (1, 6, 15, 33))
 def test_sizes_that_share_a_canvas(embedded: Pipeline, pictures: list[Tensor], cut: int) -> None:
     """Pictures a few pixels apart are padded to one canvas and run together: none sees the other's padding."""
-    whole = pictures[0][:512, :512]
-    less = whole[: 512 - cut, : 512 - cut // 2]
+    whole = pictures[0][:320, :320]
+    less = whole[: len(whole) - cut, : whole.shape[1] - cut // 2]
     alone = [embedded([whole]), embedded([less])]
     assert_close(embedded([whole, less]), joined(alone))
 
