@@ -9,7 +9,6 @@ import os
 import re
 import struct
 import subprocess
-import sys
 import time
 import zlib
 from collections.abc import Callable
@@ -119,14 +118,14 @@ def test_a_record_of_an_odd_name_and_reason(name: str) -> None:
 
 
 @POSIX
-def test_an_option_is_no_name_and_a_name_no_option(tmp_path: Path, paint: Callable[[Path, str], Path]) -> None:
+def test_a_name_is_no_option(
+    tmp_path: Path, run: Callable[..., Result], paint: Callable[[Path, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     paint(tmp_path / "--help.png", "F")
-    done = subprocess.run(
-        [sys.executable, "-m", "anigender", "classify", "--whole-image", "--device", "cpu", "--", "--help.png"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=300,
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[1])},
-    )  # fmt: skip
-    assert done.returncode == 0 and json.loads(done.stdout)["image"] == "--help.png"
+    monkeypatch.chdir(tmp_path)
+    result = run("classify", "--", "--help.png")
+    assert result.exit_code == 0 and json.loads(result.stdout)["image"] == "--help.png"
+    assert run("tag", ".").exit_code == 0 and (tmp_path / "--help.txt").read_text() == "1girl, solo"
 
 
 # -- reports ---------------------------------------------------------------------------------------------------------

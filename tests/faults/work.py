@@ -21,7 +21,7 @@ from anigender.train.augment import CACHE_SIZE
 from anigender.train.checkpoints import save_checkpoint
 from tests.hub.server import seen_from, two_files
 
-EPOCHS = 6
+EPOCHS = 4
 CHARACTERS = (("ann", "female", "train"), ("bob", "male", "train"), ("eve", "female", "val"), ("tom", "male", "val"))
 
 
