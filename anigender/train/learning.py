@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -102,8 +102,8 @@ class Epoch(Dataset):
     """
 
     def __init__(self, crops: Crops, weight: Tensor, classifier: Classifier, plan: Plan, epoch: int) -> None:
-        self.crops, self.weight, self.plan, self.epoch = crops, weight, plan, epoch
-        # Processes that make views need to know the framing, not the net.
+        # Processes that make views need neither the net nor the names of a million pictures.
+        self.crops, self.weight, self.plan, self.epoch = replace(crops, pictures=[]), weight, plan, epoch
         self.framing = Classifier(torch.nn.Identity(), _metadata(classifier))
         order = np.random.default_rng((plan.seed, epoch)).permutation(len(crops))
         self.steps = steps_per_epoch(len(crops), plan.recipe.batch)
