@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -23,6 +23,8 @@ class Face:
         box: ``(x1, y1, x2, y2)`` in pixels of the original picture.
         detection: the detector's score, 0..1.
         female, male: probabilities that sum to 1, or None before classification.
+        name: which known character it is; empty for nobody known, None where nobody has been looked for.
+        name_confidence: how sure that is, 0..1; None as for ``name``.
     """
 
     image: int
@@ -30,6 +32,8 @@ class Face:
     detection: float
     female: float | None = None
     male: float | None = None
+    name: str | None = None
+    name_confidence: float | None = None
 
     @property
     def gender(self) -> str | None:
@@ -56,6 +60,9 @@ class Faces:
         image_index: ``[N]`` int64, sorted: which picture each face is in.
         image_sizes: ``[B, 2]`` int64, (height, width) of every picture, also of those without a face.
         probabilities: ``[N, 2]`` float32, columns female and male, rows summing to 1; None before classification.
+        characters: the names that have been looked for; None before recognition.
+        character_index: ``[N]`` int64, which of them each face is, -1 for nobody known; None before recognition.
+        character_confidence: ``[N]`` float32, how sure that is, 0..1; None before recognition.
 
     Raises:
         ValueError: an array has another shape or an image index is out of range or out of order.
@@ -72,6 +79,9 @@ class Faces:
     image_index: Tensor
     image_sizes: Tensor
     probabilities: Tensor | None = None
+    characters: tuple[str, ...] | None = None
+    character_index: Tensor | None = None
+    character_confidence: Tensor | None = None
 
     def __post_init__(self) -> None:
         n = self.boxes.shape[0] if self.boxes.ndim else -1
@@ -81,6 +91,8 @@ class Faces:
             ("image_index", self.image_index, (n,)),
             ("image_sizes", self.image_sizes, (None, 2)),
             ("probabilities", self.probabilities, (n, 2)),
+            ("character_index", self.character_index, (n,)),
+            ("character_confidence", self.character_confidence, (n,)),
         ]
         for name, value, shape in wanted:
             if value is None:
@@ -93,6 +105,8 @@ class Faces:
                 raise ValueError(f"Faces.{name} has shape {list(value.shape)}, expected {wanted_text}")
         if self.image_index.dtype != torch.int64:
             raise ValueError(f"Faces.image_index is {self.image_index.dtype}, expected torch.int64")
+        if len({self.characters is None, self.character_index is None, self.character_confidence is None}) > 1:
+            raise ValueError("Faces.characters, character_index and character_confidence belong together")
         # Values are checked where that costs no device synchronisation.
         if n and self.image_index.device.type == "cpu":
             low, high = int(self.image_index[0]), int(self.image_index[-1])
@@ -167,18 +181,34 @@ class Faces:
         """The same faces, classified: ``probabilities [N, 2]``, columns female and male."""
         return replace(self, probabilities=probabilities)
 
+    def with_names(self, characters: Sequence[str], index: Tensor, confidence: Tensor) -> Faces:
+        """The same faces, recognised.
+
+        Args:
+            characters: the names that were looked for.
+            index: ``[N]`` int64, which of them each face is; -1 for nobody known.
+            confidence: ``[N]``, how sure that is, 0..1.
+        """
+        return replace(
+            self, characters=tuple(characters), character_index=index, character_confidence=confidence.float()
+        )
+
     @classmethod
     def concatenate(cls, parts: Sequence[Faces]) -> Faces:
         """The faces of several batches as those of one, in the order given.
 
         Raises:
-            ValueError: no parts, or some are classified and some are not.
+            ValueError: no parts, or some are classified (or recognised) and some are not.
         """
         if not parts:
             raise ValueError("Faces.concatenate needs at least one part")
         if len({part.probabilities is None for part in parts if len(part)}) > 1:
             raise ValueError("Faces.concatenate: some parts are classified and some are not")
+        if len({part.characters is None for part in parts if len(part)}) > 1:
+            raise ValueError("Faces.concatenate: some parts have been recognised and some have not")
         classified = any(part.probabilities is not None for part in parts)
+        known = tuple(dict.fromkeys(name for part in parts for name in part.characters or ()))
+        recognised = any(part.characters is not None for part in parts)
         offsets = [0]
         for part in parts:
             offsets.append(offsets[-1] + part.images)
@@ -188,6 +218,9 @@ class Faces:
             torch.cat([part.image_index + offset for part, offset in zip(parts, offsets, strict=False)]),
             torch.cat([part.image_sizes for part in parts]),
             torch.cat([_probabilities_or_none(part) for part in parts]) if classified else None,
+            known if recognised else None,
+            torch.cat([_index_among(part, known) for part in parts]) if recognised else None,
+            torch.cat([_confidence_or_none(part) for part in parts]) if recognised else None,
         )
 
     # -- looking -----------------------------------------------------------------------------------------------
@@ -221,6 +254,17 @@ class Faces:
         """``[N]``: the probability of the likelier gender, 0.5..1."""
         return self._classified().amax(1)
 
+    @property
+    def names(self) -> list[str]:
+        """Which known character each face is; empty for nobody known.
+
+        Raises:
+            ValueError: nobody has been looked for.
+        """
+        if self.characters is None or self.character_index is None:
+            raise ValueError("these faces carry no names: recognise them first (anigender.characters, Recognize Character)")
+        return [self.characters[i] if i >= 0 else "" for i in self.character_index.tolist()]
+
     def _classified(self) -> Tensor:
         if self.probabilities is None:
             raise ValueError("these faces have not been classified: run a classifier, or use a pipeline with one")
@@ -241,15 +285,24 @@ class Faces:
         """The ``i``-th face as plain numbers."""
         row = self.boxes[i].tolist()
         both = self.probabilities[i].tolist() if self.probabilities is not None else (None, None)
-        return Face(int(self.image_index[i]), (row[0], row[1], row[2], row[3]), float(self.scores[i]), *both)
+        name, sure = None, None
+        if self.characters is not None and self.character_index is not None and self.character_confidence is not None:
+            which = int(self.character_index[i])
+            name, sure = self.characters[which] if which >= 0 else "", float(self.character_confidence[i])
+        return Face(
+            int(self.image_index[i]), (row[0], row[1], row[2], row[3]), float(self.scores[i]), *both, name, sure
+        )
 
     def __iter__(self) -> Iterator[Face]:
         """All faces as plain numbers; copies the arrays to the host once."""
         host = self.cpu()
         boxes, scores, index = host.boxes.tolist(), host.scores.tolist(), host.image_index.tolist()
         both = host.probabilities.tolist() if host.probabilities is not None else [(None, None)] * len(self)
-        for box, score, image, (female, male) in zip(boxes, scores, index, both, strict=True):
-            yield Face(image, (box[0], box[1], box[2], box[3]), score, female, male)
+        names: list[str] | list[None] = [None] * len(self) if self.characters is None else host.names
+        sure = [None] * len(self) if host.character_confidence is None else host.character_confidence.tolist()
+        rows = zip(boxes, scores, index, both, names, sure, strict=True)
+        for box, score, image, (female, male), name, confidence in rows:
+            yield Face(image, (box[0], box[1], box[2], box[3]), score, female, male, name, confidence)
 
     # -- choosing ----------------------------------------------------------------------------------------------
 
@@ -264,12 +317,18 @@ class Faces:
         return self._take(mask)
 
     def _take(self, rows: Tensor) -> Faces:
-        return Faces(
-            self.boxes[rows],
-            self.scores[rows],
-            self.image_index[rows],
-            self.image_sizes,
-            None if self.probabilities is None else self.probabilities[rows],
+        return self._with_arrays(lambda array: array[rows])
+
+    def _with_arrays(self, change: Callable[[Tensor], Tensor]) -> Faces:
+        """The same pictures, every array with a row per face changed alike."""
+        return replace(
+            self,
+            boxes=change(self.boxes),
+            scores=change(self.scores),
+            image_index=change(self.image_index),
+            probabilities=None if self.probabilities is None else change(self.probabilities),
+            character_index=None if self.character_index is None else change(self.character_index),
+            character_confidence=None if self.character_confidence is None else change(self.character_confidence),
         )
 
     def of_image(self, image: int) -> Faces:
@@ -334,13 +393,7 @@ class Faces:
 
     def to(self, device: torch.device | str) -> Faces:
         """The same faces on another device."""
-        return Faces(
-            self.boxes.to(device),
-            self.scores.to(device),
-            self.image_index.to(device),
-            self.image_sizes.to(device),
-            None if self.probabilities is None else self.probabilities.to(device),
-        )
+        return replace(self._with_arrays(lambda array: array.to(device)), image_sizes=self.image_sizes.to(device))
 
     def cpu(self) -> Faces:
         """The same faces in host memory."""
@@ -355,3 +408,15 @@ class Faces:
 def _probabilities_or_none(part: Faces) -> Tensor:
     """An unclassified part without faces joins a classified one as zero rows."""
     return torch.zeros(0, 2, device=part.device) if part.probabilities is None else part.probabilities
+
+
+def _index_among(part: Faces, known: tuple[str, ...]) -> Tensor:
+    """Which of all parts' names each face is; a part without faces need not have been recognised."""
+    if part.character_index is None or part.characters is None:
+        return torch.zeros(0, dtype=torch.int64, device=part.device)
+    places = torch.tensor([*(known.index(name) for name in part.characters), -1], device=part.device)
+    return places[part.character_index]  # -1 stays the last
+
+
+def _confidence_or_none(part: Faces) -> Tensor:
+    return torch.zeros(0, device=part.device) if part.character_confidence is None else part.character_confidence
