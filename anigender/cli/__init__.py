@@ -13,6 +13,8 @@ COMMANDS = {
     "crop": "crop",
     "show": "show",
     "quality": "quality",
+    "dataset": "dataset",
+    "predict": "predict",
     "evaluate": "evaluate",
     "train": "train",
     "models": "models",
