@@ -316,6 +316,21 @@ class Faces:
             raise ValueError(f"the mask is {mask.dtype} {list(mask.shape)}, expected torch.bool [{len(self)}]")
         return self._take(mask)
 
+    def of_character(self, *names: str) -> Faces:
+        """The faces that are one of these characters, in any case; every picture stays, so nothing shifts.
+
+        Raises:
+            ValueError: nobody has been looked for, or not one of these.
+        """
+        self.names  # noqa: B018  (asked for its error)
+        assert self.characters is not None and self.character_index is not None
+        known = {name.strip().casefold(): i for i, name in enumerate(self.characters)}
+        unknown = [name for name in names if name.strip().casefold() not in known]
+        if unknown:
+            raise ValueError(f"the recogniser knows nobody called {unknown[0]!r}; it knows {', '.join(self.characters)}")
+        wanted = torch.tensor([known[name.strip().casefold()] for name in names], device=self.device)
+        return self.filter(torch.isin(self.character_index, wanted))
+
     def _take(self, rows: Tensor) -> Faces:
         return self._with_arrays(lambda array: array[rows])
 

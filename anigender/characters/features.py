@@ -6,11 +6,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from ..detect import WholeImage
 from ..folders import decoded
@@ -57,9 +55,9 @@ class HandMade:
         """Crops ``[N, 3, size, size]`` in 0-1 to ``[N, 532]`` float32.
 
         Raises:
-            ImportError: mahotas is not installed.
+            ImportError: mahotas or OpenCV is not installed.
         """
-        haralick = needs("mahotas.features").haralick
+        cv2, haralick = needs("cv2"), needs("mahotas.features").haralick
         rows = []
         for pixels in (crops.permute(0, 2, 3, 1) * 255).round().to(torch.uint8).cpu().numpy():
             grey = cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
@@ -101,6 +99,7 @@ def features_of(
     Raises:
         ValueError: a picture that could be read before cannot any more.
     """
+    tqdm = needs("tqdm").tqdm
     known = {} if cache is None else _read_cache(cache, extractor.identity)
     lacking = {key: path for key, path in zip(keys, files, strict=True) if key not in known}
     fresh: dict[str, np.ndarray] = {}

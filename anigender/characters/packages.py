@@ -9,7 +9,7 @@ EXTRA = 'pip install "anigender[characters]"'
 
 
 def needs(module: str) -> Any:
-    """A module of scikit-learn, skops or mahotas.
+    """A module that a part of ComfyUI's installations lacks, such as those of scikit-learn, skops and mahotas.
 
     Raises:
         ImportError: it is not installed; the message says how to install it.
@@ -17,5 +17,5 @@ def needs(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        package = {"sklearn": "scikit-learn"}.get(module.split(".")[0], module.split(".")[0])
+        package = {"sklearn": "scikit-learn", "cv2": "opencv-python"}.get(module.split(".")[0], module.split(".")[0])
         raise ImportError(f"recognising characters needs {package}, which is not installed: {EXTRA}") from error
