@@ -120,6 +120,9 @@ def fitter(options: Options, features: str) -> Fit:
 
     def fit(x: np.ndarray, y: np.ndarray, groups: Sequence[int]) -> Any:
         pipeline = preset(options.method, features, options.seed, options.jobs)
+        last = pipeline.steps[-1][1]
+        if options.method == "knn" and last.n_neighbors > len(x):  # there are not so many neighbours to ask
+            last.set_params(n_neighbors=len(x))
         if not options.search:
             return pipeline.fit(x, y)
         inner = list(folds_of(y, groups, 3, options.seed))
