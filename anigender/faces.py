@@ -262,7 +262,9 @@ class Faces:
             ValueError: nobody has been looked for.
         """
         if self.characters is None or self.character_index is None:
-            raise ValueError("these faces carry no names: recognise them first (anigender.characters, Recognize Character)")
+            raise ValueError(
+                "these faces carry no names: recognise them first (anigender.characters, Recognize Character)"
+            )
         return [self.characters[i] if i >= 0 else "" for i in self.character_index.tolist()]
 
     def _classified(self) -> Tensor:
@@ -327,7 +329,9 @@ class Faces:
         known = {name.strip().casefold(): i for i, name in enumerate(self.characters)}
         unknown = [name for name in names if name.strip().casefold() not in known]
         if unknown:
-            raise ValueError(f"the recogniser knows nobody called {unknown[0]!r}; it knows {', '.join(self.characters)}")
+            raise ValueError(
+                f"the recogniser knows nobody called {unknown[0]!r}; it knows {', '.join(self.characters)}"
+            )
         wanted = torch.tensor([known[name.strip().casefold()] for name in names], device=self.device)
         return self.filter(torch.isin(self.character_index, wanted))
 

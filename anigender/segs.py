@@ -74,7 +74,8 @@ def faces_to_segs(
         by_name: labels are the characters' names rather than genders, ``nobody`` for nobody known.
 
     Raises:
-        ValueError: the faces are not classified (or not recognised) or belong to a batch of another length, or another shape.
+        ValueError: the faces are not classified (or not recognised) or belong to a batch of another length, or another
+            shape.
     """
     if images is not None and len(images) != faces.images:
         raise ValueError(f"the faces belong to {faces.images} pictures, {len(images)} were given")

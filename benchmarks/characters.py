@@ -15,6 +15,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -63,10 +64,9 @@ TWO = ("nishikino_maki", "sakurauchi_riko")
 
 def only(characters: Characters, names: Sequence[str]) -> Characters:
     """The pictures of some of the characters."""
-    rows = [i for i, label in enumerate(characters.labels) if characters.names[label] in names]
-    labels = [list(names).index(characters.names[characters.labels[i]]) for i in rows]
-    files, groups, keys = ([values[i] for i in rows] for values in (characters.files, characters.groups, characters.keys))
-    return Characters(tuple(names), files, labels, groups, keys)
+    part = characters.only([i for i, label in enumerate(characters.labels) if characters.names[label] in names])
+    labels = [list(names).index(characters.names[label]) for label in part.labels]
+    return replace(part, names=tuple(names), labels=labels)
 
 
 def over_seeds(characters: Characters, answer: Callable[[int], np.ndarray], seeds: int) -> dict[str, Any]:
@@ -143,11 +143,11 @@ def main() -> None:
         x = features_of(own.files, own.keys, extractor, options.cache, quiet=True)
         z = features_of(judged.files, judged.keys, extractor, options.cache, quiet=True)
         y, fit = np.asarray(own.labels), fit_of("logistic", "deep")
-        tested = accuracy_figures(
-            probabilities_of(fit(x, y, own.groups), z), np.asarray(judged.labels), judged
-        )
+        tested = accuracy_figures(probabilities_of(fit(x, y, own.groups), z), np.asarray(judged.labels), judged)
         crossed = over_seeds(
-            own, lambda seed, o=own, x=x, y=y, f=fit: cross_validated(x, y, o.groups, f, 5, seed).probabilities, options.seeds
+            own,
+            lambda seed, o=own, x=x, y=y, f=fit: cross_validated(x, y, o.groups, f, 5, seed).probabilities,
+            options.seeds,
         )
         result["idols3"][str(len(names))] = {"test": tested, "cross_validation": crossed}
         right = round(tested["accuracy"] * tested["pictures"])
@@ -159,7 +159,9 @@ def main() -> None:
     result["vtubers7"] = {}
     rows = [["estimator", "hand-made: theirs", "ours", "deep: theirs", "ours"]]
     tables = {
-        kind: features_of(vtubers.files, vtubers.keys, extractor_of(kind, options.checkpoint), options.cache, quiet=True)
+        kind: features_of(
+            vtubers.files, vtubers.keys, extractor_of(kind, options.checkpoint), options.cache, quiet=True
+        )
         for kind in (HAND_MADE, "deep")
     }
     for method in options.methods:

@@ -195,7 +195,7 @@ def test_an_identity_net_survives_its_file(net_file: Path) -> None:
     tensors, _ = read_weights(net_file)
     assert matches(tensors)
     net = build(tensors).eval()
-    assert net.width == 16 * 4 + 2 * (8 + 8 + 12 + 12)
+    assert net.width == 16 * 9 + 2 * (8 + 8 + 12 + 12)
     folded = load_backbone(str(net_file))
     x = torch.rand(3, 3, 32, 32)
     with torch.no_grad():
@@ -259,7 +259,6 @@ def test_a_search_tries_only_what_the_estimator_has() -> None:
 
 def test_a_file_of_untrusted_types_is_refused(tmp_path: Path) -> None:
     import skops.io
-
     from sklearn.preprocessing import FunctionTransformer
 
     harmful = FunctionTransformer(json.loads)
@@ -315,7 +314,9 @@ def test_a_network_is_fine_tuned_saved_and_read(heads: Path, net_file: Path, tmp
     crops = torch.rand(3, 3, 32, 32)
     np.testing.assert_allclose(read.answers(crops).probabilities, made.answers(crops).probabilities, atol=1e-4)
     assert made.figures["held_out"]["pictures"] >= 3 and read.open_set.kind == made.open_set.kind
-    again = train(Options(heads, tmp_path / "b.safetensors", "network", "deep", str(net_file), epochs=3, batch=6, seed=1))
+    again = train(
+        Options(heads, tmp_path / "b.safetensors", "network", "deep", str(net_file), epochs=3, batch=6, seed=1)
+    )
     assert again.figures == made.figures
 
 
@@ -364,7 +365,10 @@ def test_strangers_are_nobody_known() -> None:
     middles = np.array([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], np.float32)
     estimator = Nearest([Identity()])
     crops = torch.zeros(3, 3, 2, 2)
-    crops[:, 0], crops[:, 1] = torch.tensor([1.0, 0.1, 0.5])[:, None, None], torch.tensor([0.0, 0.9, 0.5])[:, None, None]
+    crops[:, 0], crops[:, 1] = (
+        torch.tensor([1.0, 0.1, 0.5])[:, None, None],
+        torch.tensor([0.0, 0.9, 0.5])[:, None, None],
+    )
     near = similarity(crops[:, :2, 0, 0].numpy(), middles)
     assert near == pytest.approx([1, 0.9 / np.hypot(0.1, 0.9), np.sqrt(0.5)])
     made = Recogniser(["x", "y"], Directions(), 1.0, OpenSet("distance", 0.8), middles, estimator)

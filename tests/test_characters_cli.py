@@ -105,7 +105,10 @@ def test_near_duplicates_are_on_one_side(heads: tuple[Path, Result], tmp_path: P
         (("dataset", "split", "{empty}", "--to", "{out}"), "expected a subfolder of pictures for each character"),
         (("train", "characters", "--data", "{out}/none", "--output", "{out}/m.skops"), "is no folder"),
         (("predict", "{out}/m.skops", "{raw}"), "there is no recogniser"),
-        (("filter", "{raw}", "-r", "--rule", 'has("bob")', "--recogniser", "{out}/x.skops", "--action", "list"), "no rec"),
+        (
+            ("filter", "{raw}", "-r", "--rule", 'has("bob")', "--recogniser", "{out}/x.skops", "--action", "list"),
+            "no rec",
+        ),
         (("filter", "{raw}", "--rule", "has(bob)", "--action", "list"), 'write has("name")'),
     ],
 )

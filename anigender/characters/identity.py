@@ -3,8 +3,8 @@
 Two pictures of one character, or two views of one unlabelled face, should be closer to each other than to anybody
 else of the batch (Khosla et al., "Supervised Contrastive Learning", 2020; Chen et al., "A Simple Framework for
 Contrastive Learning", 2020). Colours are changed less than for gender: those of hair and eyes tell characters apart.
-The first layers begin as the gender net's, which has seen the same pictures, and the palette with the pictures' most
-frequent colours.
+The first layers begin as the gender net's, which has seen the same pictures, and the palette is made of
+the pictures' own colours.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
+from ..inference import placed
 from ..train.augment import augment, plain
 from ..train.checkpoints import Average, Log, cosine, half_precision, parameter_groups
 from ..train.gender import Crops, contrast, labelled_crops, unlabelled_crops
@@ -37,7 +38,7 @@ PROJECTED = 128
 LABELLED, UNLABELLED = 56, 40  # identities in a batch, two views each
 STRENGTH = 0.3
 TEMPERATURE = 0.1
-SOFTNESS = 0.15  # of the palette at the start
+SOFTNESS = 0.02  # of the palette
 MEAN, STD = 0.5, 0.25
 
 
@@ -84,13 +85,13 @@ def begin(net: IdentityNet, path: Path, pixels: Tensor, seed: int) -> None:
     state = net.state_dict()
     alike = {name for name, value in state.items() if name in tensors and tensors[name].shape == value.shape}
     net.load_state_dict({name: tensors[name].float() if name in alike else state[name] for name in state})
-    colours = F.avg_pool2d(pixels, 4).permute(0, 2, 3, 1).reshape(-1, 3)
+    colours = pixels.permute(0, 2, 3, 1).reshape(-1, 3)
     rng = np.random.default_rng(seed)
-    sample = colours[torch.from_numpy(rng.choice(len(colours), min(len(colours), 60_000), replace=False))].numpy()
-    criteria = (cv2.TERM_CRITERIA_MAX_ITER, 20, 0.0)
+    sample = colours[torch.from_numpy(rng.choice(len(colours), min(len(colours), 40_000), replace=False))].numpy()
+    criteria = (cv2.TERM_CRITERIA_MAX_ITER, 8, 0.0)
     cv2.setRNGSeed(seed)
-    _, _, centres = cv2.kmeans(sample, COLOURS, None, criteria, 1, cv2.KMEANS_PP_CENTERS)
-    net.set_palette(torch.from_numpy(centres), SOFTNESS)
+    _, _, centres = cv2.kmeans(sample, COLOURS, np.zeros(0, np.int32), criteria, 1, cv2.KMEANS_PP_CENTERS)
+    net.set_palette(torch.from_numpy(np.asarray(centres, np.float32)), SOFTNESS)
 
 
 class Pairs(IterableDataset):
@@ -147,9 +148,11 @@ def train(options: Options) -> None:
     student = Student()
     some = normalise(plain(learn.pixels[:: max(1, len(learn.pixels) // 500)], SIZE, MARGIN), "cpu")
     begin(student.net, ASSETS / "gender.safetensors", some, options.seed)
-    student = student.to(options.device, memory_format=torch.channels_last)
+    student = placed(student, options.device)
     average = Average(student, 0.998)
-    optimizer = torch.optim.AdamW(parameter_groups(student, 0.03), options.learning_rate)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(student, 0.03), options.learning_rate
+    )  # the palette gets no gradient
     log = Log(options.output.with_suffix(".jsonl"), resume=False)
     batches = iter(DataLoader(Pairs(learn, unlabelled, options.seed), batch_size=None, num_workers=1))
     start, losses = time.monotonic(), []

@@ -1,9 +1,9 @@
 """The embedded identity net: what a character can be known by, colours and shapes side by side.
 
-Three looks at one head. A palette, a histogram over learned colours in each quarter of the crop (the hair's colours are
-what a character is drawn with by everybody); means and deviations of the activations of every stage, since strokes and
-ornaments are lost in deep layers alone; and the deepest stage. The stages are those of
-:class:`~anigender.classify.gendernet.GenderNet`, smaller.
+Two looks at one head. A palette: a histogram over fixed colours in each of nine parts of the crop (the hair's colours
+are what everybody draws a character with), as square roots, between which distances are Hellinger's. And means and
+deviations of the activations of every stage, since strokes and ornaments are lost in deep layers alone. The stages are
+those of :class:`~anigender.classify.gendernet.GenderNet`, smaller.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from ..detect.headnet import Residual, conv
 
 WIDTHS, DEPTHS = (32, 64, 96, 104), (1, 1, 1, 1)
-COLOURS = 96
-QUARTERS = 2  # of the palette, per side
-SMALLEST = 1e-4  # under the roots, whose slope has no end at zero
+COLOURS = 400
+PLACES = 3  # of the palette, per side of the crop
+SMALLEST = 1e-3  # under the roots, whose slope has no end at zero
 
 
 class IdentityNet(nn.Module):
@@ -27,14 +27,20 @@ class IdentityNet(nn.Module):
 
     Args:
         widths, depths: of the stages, at strides 2, 4, 8 and 16.
-        colours: how many the palette has.
+        colours: how many the palette has; they are set by :meth:`set_palette` and not learned.
+        places: of the palette, per side of the crop.
     """
 
     def __init__(
-        self, widths: Sequence[int] = WIDTHS, depths: Sequence[int] = DEPTHS, colours: int = COLOURS
+        self,
+        widths: Sequence[int] = WIDTHS,
+        depths: Sequence[int] = DEPTHS,
+        colours: int = COLOURS,
+        places: int = PLACES,
     ) -> None:
         super().__init__()
-        self.palette = nn.Conv2d(3, colours, 1)
+        self.places = places
+        self.palette = nn.Conv2d(3, colours, 1).requires_grad_(False)
         self.stem = conv(3, widths[0], 2)
         stages = []
         before = widths[0]
@@ -43,7 +49,7 @@ class IdentityNet(nn.Module):
             stages.append(nn.Sequential(*down, *(Residual(width) for _ in range(depth))))
             before = width
         self.stages = nn.Sequential(*stages)
-        self.width = colours * QUARTERS**2 + 2 * sum(widths)
+        self.width = colours * places**2 + 2 * sum(widths)
         self.scale = nn.BatchNorm1d(self.width, affine=False)
         self.fc: nn.Linear | None = None
 
@@ -58,7 +64,7 @@ class IdentityNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """``[B, 3, S, S]`` to ``[B, width]``, each feature of unit variance over the training pictures."""
-        share = F.adaptive_avg_pool2d(self.palette(F.avg_pool2d(x, 2)).softmax(1), QUARTERS)
+        share = F.adaptive_avg_pool2d(self.palette(x).softmax(1), self.places)
         parts = [(share.flatten(1) + SMALLEST).sqrt()]
         x = self.stem(x)
         for stage in self.stages:
@@ -86,8 +92,10 @@ def build(state: Mapping[str, Tensor], settings: Mapping[str, str] | None = None
         depths.append(len(blocks) - (i > 0))
         if i:
             widths.append(state[f"stages.{i}.0.0.weight"].shape[0])
+    colours = state["palette.weight"].shape[0]
+    places = round(((state["scale.running_mean"].shape[0] - 2 * sum(widths)) / colours) ** 0.5)
     with torch.device("meta"):
-        net = IdentityNet(widths, depths, state["palette.weight"].shape[0])
+        net = IdentityNet(widths, depths, colours, places)
         if "fc.weight" in state:  # fine-tuned for certain characters
             net.fc = nn.Linear(net.width, state["fc.weight"].shape[0])
     net.load_state_dict(

@@ -40,7 +40,8 @@ def with_outputs(net: nn.Module, outputs: int) -> nn.Module:
         return net
     path = last_linear(net)
     parent = net.get_submodule(path.rpartition(".")[0])
-    setattr(parent, path.rpartition(".")[2], nn.Linear(net.get_submodule(path).in_features, outputs))
+    width = net.get_submodule(path).weight.shape[1]  # type: ignore[index, union-attr]
+    setattr(parent, path.rpartition(".")[2], nn.Linear(int(width), outputs))
     return net
 
 
@@ -165,7 +166,7 @@ def train_network(
     if rest:
         features, told = predicted(backbone, characters.files, rest)
         answers = Answers(told, similarity(features, middles))
-        figures["held_out"] = accuracy_figures(told, y[rest], _rows(characters, rest))
+        figures["held_out"] = accuracy_figures(told, y[rest], characters.only(rest))
     strangers = None
     if options.unknown is not None and options.open_set != "none":
         from .training import stranger_files
@@ -179,10 +180,3 @@ def train_network(
         told = predicted(backbone, judged.files, range(len(judged)))[1]
         figures["test"] = accuracy_figures(told, np.asarray(judged.labels), judged)
     return Recogniser(characters.names, backbone, options.margin, open_set, middles, None, figures)
-
-
-def _rows(characters: Characters, rows: Sequence[int]) -> Characters:
-    files, labels, groups, keys = (
-        [values[i] for i in rows] for values in (characters.files, characters.labels, characters.groups, characters.keys)
-    )
-    return Characters(characters.names, files, labels, groups, keys)

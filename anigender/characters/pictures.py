@@ -1,4 +1,4 @@
-"""Pictures of characters in folders, one folder for each, and what is wrong with them said before anything is learned."""
+"""Pictures of characters, one folder for each, and what is wrong with them said before anything is learned."""
 
 from __future__ import annotations
 
@@ -42,6 +42,16 @@ class Characters:
 
     def __len__(self) -> int:
         return len(self.files)
+
+    def only(self, rows: Sequence[int]) -> Characters:
+        """These pictures, of the same characters."""
+        return Characters(
+            self.names,
+            [self.files[i] for i in rows],
+            [self.labels[i] for i in rows],
+            [self.groups[i] for i in rows],
+            [self.keys[i] for i in rows],
+        )
 
 
 def plain_name(name: str) -> str:
@@ -146,8 +156,8 @@ def _too_few(folder: Path, readable: int, listed: int) -> str:
     if not readable:
         return f"{folder} holds no picture that can be read{broken}: add pictures, or remove the folder"
     return (
-        f"{folder} holds a single picture{broken}: at least {FEWEST} are needed, one to learn from and one to judge by; "
-        "add some, or remove the folder"
+        f"{folder} holds a single picture{broken}: at least {FEWEST} are needed, one to learn from and one to judge "
+        "by; add some, or remove the folder"
     )
 
 

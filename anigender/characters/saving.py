@@ -114,7 +114,9 @@ def read_recogniser(path: Path, device: torch.device | str = "cpu", folders: Ite
             raise ValueError("its parts do not belong together")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path} is not a recogniser of this program: {error}") from error
-    extractor = HandMade() if told["features"]["name"] == HAND_MADE else _backbone(told["features"], path, device, folders)
+    extractor = (
+        HandMade() if told["features"]["name"] == HAND_MADE else _backbone(told["features"], path, device, folders)
+    )
     return Recogniser(names, extractor, margin, open_set, middles, estimator, told.get("figures"))
 
 

@@ -28,9 +28,7 @@ NOBODY = "_nobody"
     help=f"Put pictures of one face into a folder by its name below this one; nobody known into {NOBODY}.",
 )
 @click.option("--action", type=click.Choice(ACTIONS[:3]), default="copy", show_default=True, help="For --sort-to.")
-def command(
-    inputs: Inputs, model: Path, crops: bool, output: Path | None, sort_to: Path | None, action: str
-) -> None:
+def command(inputs: Inputs, model: Path, crops: bool, output: Path | None, sort_to: Path | None, action: str) -> None:
     """Say who is in each picture, as JSON lines in input order: those of classify, with a name for every face.
 
     MODEL is what `anigender train characters` wrote. A face of nobody known has the name null.

@@ -284,7 +284,8 @@ def characters(**options: Any) -> None:
         told = f"nobody known: {open_set.kind} below {open_set.threshold:.4f}"
         if "strangers_refused" in open_set.figures:
             shares = open_set.figures
-            told += f" (names {shares['known_named']:.1%} of the known, refuses {shares['strangers_refused']:.1%} of others)"
+            named, refused = shares["known_named"], shares["strangers_refused"]
+            told += f" (names {named:.1%} of the known, refuses {refused:.1%} of others)"
         click.echo(told)
 
 
