@@ -286,14 +286,13 @@ class Faces:
     def __getitem__(self, i: int) -> Face:
         """The ``i``-th face as plain numbers."""
         row = self.boxes[i].tolist()
-        both = self.probabilities[i].tolist() if self.probabilities is not None else (None, None)
+        female, male = self.probabilities[i].tolist() if self.probabilities is not None else (None, None)
         name, sure = None, None
         if self.characters is not None and self.character_index is not None and self.character_confidence is not None:
             which = int(self.character_index[i])
             name, sure = self.characters[which] if which >= 0 else "", float(self.character_confidence[i])
-        return Face(
-            int(self.image_index[i]), (row[0], row[1], row[2], row[3]), float(self.scores[i]), *both, name, sure
-        )
+        box = (row[0], row[1], row[2], row[3])
+        return Face(int(self.image_index[i]), box, float(self.scores[i]), female, male, name, sure)
 
     def __iter__(self) -> Iterator[Face]:
         """All faces as plain numbers; copies the arrays to the host once."""

@@ -40,7 +40,7 @@ def with_outputs(net: nn.Module, outputs: int) -> nn.Module:
         return net
     path = last_linear(net)
     parent = net.get_submodule(path.rpartition(".")[0])
-    width = net.get_submodule(path).weight.shape[1]  # type: ignore[index, union-attr]
+    width = net.get_submodule(path).weight.shape[1]  # type: ignore[index]
     setattr(parent, path.rpartition(".")[2], nn.Linear(int(width), outputs))
     return net
 

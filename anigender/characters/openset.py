@@ -81,10 +81,10 @@ def left_out(labels: Sequence[int], count: int, answer: Callable[[np.ndarray, np
     """
     if count < 3:
         return None
-    labels = np.asarray(labels)
+    own = np.asarray(labels)
     parts = []
     for stranger in range(min(count, MOST_LEFT_OUT)):
-        parts.append(answer(np.flatnonzero(labels != stranger), np.flatnonzero(labels == stranger)))
+        parts.append(answer(np.flatnonzero(own != stranger), np.flatnonzero(own == stranger)))
     # Each was answered by other characters: only the scores can be laid side by side.
     best = np.concatenate([part.probabilities.max(1) for part in parts])
     return Answers(best[:, None], np.concatenate([part.similarity for part in parts]))

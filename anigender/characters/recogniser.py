@@ -56,10 +56,10 @@ class Answers:
         return self.similarity if kind == "distance" else self.probabilities.max(1, initial=0)
 
 
-def centres(features: np.ndarray, labels: Sequence[int], count: int) -> np.ndarray:
+def centres(features: np.ndarray, labels: Sequence[int] | np.ndarray, count: int) -> np.ndarray:
     """``[count + 1, D]``: the mean features of every character, and of all in the last row."""
-    labels = np.asarray(labels)
-    means = [features[labels == k].mean(0) for k in range(count)]
+    own = np.asarray(labels)
+    means = [features[own == k].mean(0) for k in range(count)]
     return np.stack([*means, np.mean(means, axis=0)]).astype(np.float32)
 
 

@@ -157,10 +157,10 @@ def cross_validated(
     """
     count = int(y.max()) + 1
     probabilities, near = np.full((len(y), count), np.nan), np.full(len(y), np.nan)
-    groups = np.asarray(groups)
+    near_to = np.asarray(groups)
     for learn, judge in folds_of(y, groups, folds, seed):
         if len(judge):
-            answers = _answers(fit(x[learn], y[learn], groups[learn]), x[learn], y[learn], x[judge], count)
+            answers = _answers(fit(x[learn], y[learn], near_to[learn].tolist()), x[learn], y[learn], x[judge], count)
             probabilities[judge], near[judge] = answers.probabilities, answers.similarity
     seen = ~np.isnan(near)
     probabilities[~seen] = 0
