@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -23,6 +23,8 @@ class Face:
         box: ``(x1, y1, x2, y2)`` in pixels of the original picture.
         detection: the detector's score, 0..1.
         female, male: probabilities that sum to 1, or None before classification.
+        name: which known character it is; empty for nobody known, None where nobody has been looked for.
+        name_confidence: how sure that is, 0..1; None as for ``name``.
     """
 
     image: int
@@ -30,6 +32,8 @@ class Face:
     detection: float
     female: float | None = None
     male: float | None = None
+    name: str | None = None
+    name_confidence: float | None = None
 
     @property
     def gender(self) -> str | None:
@@ -56,6 +60,9 @@ class Faces:
         image_index: ``[N]`` int64, sorted: which picture each face is in.
         image_sizes: ``[B, 2]`` int64, (height, width) of every picture, also of those without a face.
         probabilities: ``[N, 2]`` float32, columns female and male, rows summing to 1; None before classification.
+        characters: the names that have been looked for; None before recognition.
+        character_index: ``[N]`` int64, which of them each face is, -1 for nobody known; None before recognition.
+        character_confidence: ``[N]`` float32, how sure that is, 0..1; None before recognition.
 
     Attributes:
         on_host: the same faces in host memory, where they have been copied there already; what needs numbers reads
@@ -76,6 +83,9 @@ class Faces:
     image_index: Tensor
     image_sizes: Tensor
     probabilities: Tensor | None = None
+    characters: tuple[str, ...] | None = None
+    character_index: Tensor | None = None
+    character_confidence: Tensor | None = None
     on_host: Faces | None = field(default=None, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -86,6 +96,8 @@ class Faces:
             ("image_index", self.image_index, (n,)),
             ("image_sizes", self.image_sizes, (None, 2)),
             ("probabilities", self.probabilities, (n, 2)),
+            ("character_index", self.character_index, (n,)),
+            ("character_confidence", self.character_confidence, (n,)),
         ]
         for name, value, shape in wanted:
             if value is None:
@@ -98,6 +110,8 @@ class Faces:
                 raise ValueError(f"Faces.{name} has shape {list(value.shape)}, expected {wanted_text}")
         if self.image_index.dtype != torch.int64:
             raise ValueError(f"Faces.image_index is {self.image_index.dtype}, expected torch.int64")
+        if len({self.characters is None, self.character_index is None, self.character_confidence is None}) > 1:
+            raise ValueError("Faces.characters, character_index and character_confidence belong together")
         # Values are checked where that costs no device synchronisation.
         if n and self.image_index.device.type == "cpu":
             low, high = int(self.image_index[0]), int(self.image_index[-1])
@@ -172,18 +186,34 @@ class Faces:
         """The same faces, classified: ``probabilities [N, 2]``, columns female and male."""
         return replace(self, probabilities=probabilities)
 
+    def with_names(self, characters: Sequence[str], index: Tensor, confidence: Tensor) -> Faces:
+        """The same faces, recognised.
+
+        Args:
+            characters: the names that were looked for.
+            index: ``[N]`` int64, which of them each face is; -1 for nobody known.
+            confidence: ``[N]``, how sure that is, 0..1.
+        """
+        return replace(
+            self, characters=tuple(characters), character_index=index, character_confidence=confidence.float()
+        )
+
     @classmethod
     def concatenate(cls, parts: Sequence[Faces]) -> Faces:
         """The faces of several batches as those of one, in the order given.
 
         Raises:
-            ValueError: no parts, or some are classified and some are not.
+            ValueError: no parts, or some are classified (or recognised) and some are not.
         """
         if not parts:
             raise ValueError("Faces.concatenate needs at least one part")
         if len({part.probabilities is None for part in parts if len(part)}) > 1:
             raise ValueError("Faces.concatenate: some parts are classified and some are not")
+        if len({part.characters is None for part in parts if len(part)}) > 1:
+            raise ValueError("Faces.concatenate: some parts have been recognised and some have not")
         classified = any(part.probabilities is not None for part in parts)
+        known = tuple(dict.fromkeys(name for part in parts for name in part.characters or ()))
+        recognised = any(part.characters is not None for part in parts)
         offsets = [0]
         for part in parts:
             offsets.append(offsets[-1] + part.images)
@@ -193,6 +223,9 @@ class Faces:
             torch.cat([part.image_index + offset for part, offset in zip(parts, offsets, strict=False)]),
             torch.cat([part.image_sizes for part in parts]),
             torch.cat([_probabilities_or_none(part) for part in parts]) if classified else None,
+            known if recognised else None,
+            torch.cat([_index_among(part, known) for part in parts]) if recognised else None,
+            torch.cat([_confidence_or_none(part) for part in parts]) if recognised else None,
         )
         copies = [part.on_host for part in parts if part.on_host is not None]
         return whole.copied(cls.concatenate(copies)) if len(copies) == len(parts) else whole
@@ -228,6 +261,19 @@ class Faces:
         """``[N]``: the probability of the likelier gender, 0.5..1."""
         return self._classified().amax(1)
 
+    @property
+    def names(self) -> list[str]:
+        """Which known character each face is; empty for nobody known.
+
+        Raises:
+            ValueError: nobody has been looked for.
+        """
+        if self.characters is None or self.character_index is None:
+            raise ValueError(
+                "these faces carry no names: recognise them first (anigender.characters, Recognize Character)"
+            )
+        return [self.characters[i] if i >= 0 else "" for i in self.character_index.tolist()]
+
     def _classified(self) -> Tensor:
         if self.probabilities is None:
             raise ValueError("these faces have not been classified: run a classifier, or use a pipeline with one")
@@ -247,17 +293,28 @@ class Faces:
     def __getitem__(self, i: int) -> Face:
         """The ``i``-th face as plain numbers."""
         host = self if self.on_host is None else self.on_host
-        row = host.boxes[i].tolist()
-        both = host.probabilities[i].tolist() if host.probabilities is not None else (None, None)
-        return Face(int(host.image_index[i]), (row[0], row[1], row[2], row[3]), float(host.scores[i]), *both)
+        return host._face(i)
+
+    def _face(self, i: int) -> Face:
+        row = self.boxes[i].tolist()
+        female, male = self.probabilities[i].tolist() if self.probabilities is not None else (None, None)
+        name, sure = None, None
+        if self.characters is not None and self.character_index is not None and self.character_confidence is not None:
+            which = int(self.character_index[i])
+            name, sure = self.characters[which] if which >= 0 else "", float(self.character_confidence[i])
+        box = (row[0], row[1], row[2], row[3])
+        return Face(int(self.image_index[i]), box, float(self.scores[i]), female, male, name, sure)
 
     def __iter__(self) -> Iterator[Face]:
         """All faces as plain numbers; copies the arrays to the host once."""
         host = self.cpu()
         boxes, scores, index = host.boxes.tolist(), host.scores.tolist(), host.image_index.tolist()
         both = host.probabilities.tolist() if host.probabilities is not None else [(None, None)] * len(self)
-        for box, score, image, (female, male) in zip(boxes, scores, index, both, strict=True):
-            yield Face(image, (box[0], box[1], box[2], box[3]), score, female, male)
+        names: list[str] | list[None] = [None] * len(self) if self.characters is None else host.names
+        sure = [None] * len(self) if host.character_confidence is None else host.character_confidence.tolist()
+        rows = zip(boxes, scores, index, both, names, sure, strict=True)
+        for box, score, image, (female, male), name, confidence in rows:
+            yield Face(image, (box[0], box[1], box[2], box[3]), score, female, male, name, confidence)
 
     # -- choosing ----------------------------------------------------------------------------------------------
 
@@ -271,13 +328,36 @@ class Faces:
             raise ValueError(f"the mask is {mask.dtype} {list(mask.shape)}, expected torch.bool [{len(self)}]")
         return self._take(mask)
 
+    def of_character(self, *names: str) -> Faces:
+        """The faces that are one of these characters, in any case; every picture stays, so nothing shifts.
+
+        Raises:
+            ValueError: nobody has been looked for, or not one of these.
+        """
+        self.names  # noqa: B018  (asked for its error)
+        assert self.characters is not None and self.character_index is not None
+        known = {name.strip().casefold(): i for i, name in enumerate(self.characters)}
+        unknown = [name for name in names if name.strip().casefold() not in known]
+        if unknown:
+            raise ValueError(
+                f"the recogniser knows nobody called {unknown[0]!r}; it knows {', '.join(self.characters)}"
+            )
+        wanted = torch.tensor([known[name.strip().casefold()] for name in names], device=self.device)
+        return self.filter(torch.isin(self.character_index, wanted))
+
     def _take(self, rows: Tensor) -> Faces:
-        return Faces(
-            self.boxes[rows],
-            self.scores[rows],
-            self.image_index[rows],
-            self.image_sizes,
-            None if self.probabilities is None else self.probabilities[rows],
+        return self._with_arrays(lambda array: array[rows])
+
+    def _with_arrays(self, change: Callable[[Tensor], Tensor]) -> Faces:
+        """The same pictures, every array with a row per face changed alike."""
+        return replace(
+            self,
+            boxes=change(self.boxes),
+            scores=change(self.scores),
+            image_index=change(self.image_index),
+            probabilities=None if self.probabilities is None else change(self.probabilities),
+            character_index=None if self.character_index is None else change(self.character_index),
+            character_confidence=None if self.character_confidence is None else change(self.character_confidence),
         )
 
     def of_image(self, image: int) -> Faces:
@@ -347,13 +427,8 @@ class Faces:
             return self
         if device.type == "cpu":
             return self._read() if self.on_host is None else self.on_host
-        moved = Faces(
-            self.boxes.to(device, non_blocking=True),
-            self.scores.to(device, non_blocking=True),
-            self.image_index.to(device, non_blocking=True),
-            self.image_sizes.to(device, non_blocking=True),
-            None if self.probabilities is None else self.probabilities.to(device, non_blocking=True),
-        )
+        sizes = self.image_sizes.to(device, non_blocking=True)
+        moved = replace(self._with_arrays(lambda array: array.to(device, non_blocking=True)), image_sizes=sizes)
         host = self if self.device.type == "cpu" else self.on_host
         return moved if host is None else moved.copied(host)
 
@@ -368,12 +443,16 @@ class Faces:
 
     def _read(self) -> Faces:
         """In host memory, by one copy of all arrays side by side; float32 is exact for indices and sizes to 2**24."""
-        arrays = [self.boxes, self.scores, self.image_index, self.image_sizes]
-        if self.probabilities is not None:
-            arrays.append(self.probabilities)
+        arrays = [self.image_sizes]
+        self._with_arrays(lambda array: arrays.append(array) or array)  # type: ignore[func-returns-value]
         whole = torch.cat([array.reshape(-1).float() for array in arrays]).cpu()
-        parts = whole.split([array.numel() for array in arrays])
-        return Faces(*(part.to(array.dtype).view(array.shape) for part, array in zip(parts, arrays, strict=True)))
+        parts = iter(whole.split([array.numel() for array in arrays]))
+
+        def copy(array: Tensor) -> Tensor:
+            return next(parts).to(array.dtype).view(array.shape)
+
+        sizes = copy(self.image_sizes)
+        return replace(self._with_arrays(copy), image_sizes=sizes)
 
     def clipped(self) -> Faces:
         """The same faces with their boxes cut off at the pictures' borders."""
@@ -384,3 +463,15 @@ class Faces:
 def _probabilities_or_none(part: Faces) -> Tensor:
     """An unclassified part without faces joins a classified one as zero rows."""
     return torch.zeros(0, 2, device=part.device) if part.probabilities is None else part.probabilities
+
+
+def _index_among(part: Faces, known: tuple[str, ...]) -> Tensor:
+    """Which of all parts' names each face is; a part without faces need not have been recognised."""
+    if part.character_index is None or part.characters is None:
+        return torch.zeros(0, dtype=torch.int64, device=part.device)
+    places = torch.tensor([*(known.index(name) for name in part.characters), -1], device=part.device)
+    return places[part.character_index]  # -1 stays the last
+
+
+def _confidence_or_none(part: Faces) -> Tensor:
+    return torch.zeros(0, device=part.device) if part.character_confidence is None else part.character_confidence

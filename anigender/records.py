@@ -15,7 +15,8 @@ def record(result: Result, tags: Sequence[str] = ()) -> dict[str, Any]:
 
     Returns:
         ``image`` (the path as given), ``width`` and ``height`` (None where unreadable), ``faces`` (boxes in pixels
-        of the original picture, after EXIF rotation), ``tags``, and ``error`` (None where all went well).
+        of the original picture, after EXIF rotation; ``name`` is there where somebody was looked for, and None for
+        nobody known), ``tags``, and ``error`` (None where all went well).
     """
     faces = []
     for face in result.faces or ():
@@ -25,6 +26,8 @@ def record(result: Result, tags: Sequence[str] = ()) -> dict[str, Any]:
             both = {"female": female, "male": round(1 - female, 4)}
             # From the rounded ones, so that the line agrees with itself.
             entry |= {"gender": face.gender, "confidence": max(both.values()), "probabilities": both}
+        if face.name is not None:
+            entry |= {"name": face.name or None, "name_confidence": round(face.name_confidence or 0.0, 4)}
         faces.append(entry)
     height, width = result.size if result.size is not None else (None, None)
     return {

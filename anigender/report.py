@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .faces import GENDERS, Face, Faces
 from .routing import facts
+from .segs import NOBODY
 
 
 def labels_by_image(faces: Faces) -> list[str]:
@@ -56,9 +57,31 @@ def report(faces: Faces) -> str:
         for i, face in enumerate(found):
             x1, y1, x2, y2 = (round(v) for v in face.box)
             sure = "not classified" if face.confidence is None else f"{face.gender} {face.confidence:.1%}"
+            if face.name is not None:
+                sure = f"{face.name or NOBODY} {face.name_confidence:.1%}, {sure}"
             place = f"{x2 - x1} x {y2 - y1} at ({x1}, {y1})"
             lines.append(f"  face {i}: {sure}, {place}, detection {face.detection:.2f}")
     return "\n".join(lines) or "no pictures"
+
+
+def names_by_image(faces: Faces) -> list[str]:
+    """For each picture the names of its faces in order, ``"asuka,nobody"``; empty where there is no face.
+
+    Raises:
+        ValueError: the faces carry no names.
+    """
+    names: list[list[str]] = [[] for _ in range(faces.images)]
+    for image, name in zip(faces.image_index.tolist(), faces.names, strict=True):
+        names[image].append(name or NOBODY)
+    return [",".join(own) for own in names]
+
+
+def name_confidence_by_image(faces: Faces) -> list[float]:
+    """For each picture how sure the least sure of its names is, 0-1; 0 without a face."""
+    sure: list[list[float]] = [[] for _ in range(faces.images)]
+    for face in faces:
+        sure[face.image].append(face.name_confidence or 0.0)
+    return [min(own, default=0.0) for own in sure]
 
 
 def crop_labels(faces: Faces) -> tuple[list[str], list[float], list[int]]:

@@ -7,14 +7,15 @@ from typing import NamedTuple
 
 from .faces import Faces
 from .rules import Rule, compile_rule
-from .rules.vocabulary import GENDER_NAMES
+from .rules.vocabulary import GENDER_NAMES, character_fact
 
 
 def facts(faces: Faces) -> list[dict[str, float]]:
     """What is known of every picture, by :data:`NAMES`; one copy to the host for the whole batch.
 
     Where there are faces that have not been classified, the names that tell of gender are left out: a rule that needs
-    one then fails instead of deciding.
+    one then fails instead of deciding. Where faces carry names, the number of faces of every name is told too, under
+    :func:`~anigender.rules.vocabulary.character_fact`.
     """
     host = faces.cpu().clipped()
     sides = (host.boxes[:, 2:] - host.boxes[:, :2]).clamp(min=0).prod(1).sqrt().tolist()
@@ -30,6 +31,12 @@ def facts(faces: Faces) -> list[dict[str, float]]:
     for own, (height, width) in zip(members, host.image_sizes.tolist(), strict=True):
         row = _facts_of_one(own, width, height)
         table.append(row if classified else {name: row[name] for name in row if name not in GENDER_NAMES})
+    if host.characters is not None:
+        for row in table:
+            row.update(dict.fromkeys(map(character_fact, host.characters), 0.0))
+        for image, name in zip(host.image_index.tolist(), host.names, strict=True):
+            if name:
+                table[image][character_fact(name)] += 1
     return table
 
 

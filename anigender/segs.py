@@ -25,6 +25,7 @@ SEG = namedtuple(
     defaults=[None],
 )
 Segs = tuple[tuple[int, int], list[Any]]
+NOBODY = "nobody"  # the label of a face whose name is not known
 
 # How a SEG of any detector becomes a head for the classifier.
 MATCHES = {
@@ -58,6 +59,7 @@ def faces_to_segs(
     dilation: int = 0,
     drop_size: int = 1,
     hook: Any = None,
+    by_name: bool = False,
 ) -> list[Segs]:
     """SEGS for every picture of a batch, in the faces' order; an empty list of SEG where there is no face.
 
@@ -69,20 +71,25 @@ def faces_to_segs(
         dilation: size of the square that the masks are dilated with, as in the Impact Pack: half of it on each side.
         drop_size: boxes not larger than this in both directions are dropped.
         hook: a detailer hook; ``post_crop_region`` and ``post_detection`` are called where it has them.
+        by_name: labels are the characters' names rather than genders, ``nobody`` for nobody known.
 
     Raises:
-        ValueError: the faces are not classified or belong to a batch of another length, or another shape.
+        ValueError: the faces are not classified (or not recognised) or belong to a batch of another length, or another
+            shape.
     """
     if images is not None and len(images) != faces.images:
         raise ValueError(f"the faces belong to {faces.images} pictures, {len(images)} were given")
     found: list[list[Any]] = [[] for _ in range(faces.images)]
     sizes = [(int(height), int(width)) for height, width in faces.image_sizes.tolist()]
+    if by_name:
+        faces.names  # noqa: B018  (asked for its error)
     for face in faces.cpu().clipped():
         box = (round(face.box[0]), round(face.box[1]), round(face.box[2]), round(face.box[3]))
         if box[2] - box[0] <= drop_size or box[3] - box[1] <= drop_size:
             continue
         image = None if images is None else images[face.image : face.image + 1]
-        found[face.image].append(_seg(face, box, sizes[face.image], image, crop_factor, shape, dilation, hook))
+        label = (face.name or NOBODY, face.name_confidence) if by_name else (face.gender, face.confidence)
+        found[face.image].append(_seg(face, label, box, sizes[face.image], image, crop_factor, shape, dilation, hook))
     batch: list[Segs] = list(zip(sizes, found, strict=True))
     if hook is not None and hasattr(hook, "post_detection"):
         batch = [hook.post_detection(segs) for segs in batch]
@@ -91,6 +98,7 @@ def faces_to_segs(
 
 def _seg(
     face: Face,
+    label: tuple[str | None, float | None],
     box: tuple[int, int, int, int],
     size: tuple[int, int],
     image: Tensor | None,
@@ -99,7 +107,7 @@ def _seg(
     dilation: int,
     hook: Any,
 ) -> Any:
-    if face.gender is None:
+    if label[0] is None:
         raise ValueError("these faces have not been classified: SEGS are labelled with their gender")
     region = crop_region(box, *size, crop_factor)
     if hook is not None and hasattr(hook, "post_crop_region"):
@@ -107,7 +115,7 @@ def _seg(
     x1, y1, x2, y2 = region
     mask = shape_in_window(face.box, (x1, y1, x2, y2), shape, grow=dilation / 2).numpy()
     piece = None if image is None else image[:, y1:y2, x1:x2].clone()
-    return SEG(piece, mask, face.confidence, region, box, face.gender, None)
+    return SEG(piece, mask, label[1], region, box, label[0], None)
 
 
 def check_segs(segs: Any) -> Segs:

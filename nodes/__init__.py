@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .characters import RecognizeCharacter
 from .cropping import HeadCrops, PickFace
 from .detection import DetectGender, FromBoundingBoxes, LoadModels
 from .filtering import FilterBatch
@@ -26,4 +27,5 @@ NODES: dict[str, tuple[str, type]] = {
     "AnigenderSaveImages": ("Save Images with Tags", SaveImages),
     "AnigenderFromBoundingBoxes": ("From Bounding Boxes", FromBoundingBoxes),
     "AnigenderScoreQuality": ("Score Image Quality", ScoreImageQuality),
+    "AnigenderRecognizeCharacter": ("Recognize Character", RecognizeCharacter),
 }

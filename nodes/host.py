@@ -160,6 +160,45 @@ def model_locations() -> list[Path]:
     return [] if folders is None else [Path(folder) for folder in folders.get_folder_paths(MODEL_FOLDER)]
 
 
+RECOGNISER_SUFFIXES = (".skops", ".safetensors")
+
+
+def recogniser_files() -> list[str]:
+    """Files of this pack's model folder that are recognisers of characters, by the names that the host shows."""
+    from ..anigender.characters import is_recogniser
+
+    return [name for name in model_files(RECOGNISER_SUFFIXES) if is_recogniser(Path(model_path(name)))]
+
+
+def load_recogniser(name: str) -> Any:
+    """A recogniser of the host's model folder (or by its path), loaded once, its net where it computes.
+
+    Raises:
+        FileNotFoundError, ValueError, ImportError: as of :func:`anigender.characters.read_recogniser`.
+    """
+    path = model_path(name)
+    recogniser, patcher = _load_recogniser(path, models_stamp(path))
+    if patcher is not None:
+        _host("comfy.model_management").load_models_gpu([patcher], memory_required=WORKING_MEMORY)
+        patcher.model.to(patcher.load_device)
+    return recogniser
+
+
+@lru_cache(maxsize=4)
+def _load_recogniser(path: str, stamp: str) -> tuple[Any, Any]:
+    from ..anigender.characters import read_recogniser
+
+    management, patching = _host("comfy.model_management"), _host("comfy.model_patcher")
+    if management is None or patching is None:
+        return read_recogniser(Path(path)), None
+    compute, rest = management.get_torch_device(), management.unet_offload_device()
+    recogniser = read_recogniser(Path(path), rest, model_locations())
+    if not recogniser.nets:
+        return recogniser, None
+    patcher = getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
+    return recogniser, patcher(nn.ModuleList(recogniser.nets), load_device=compute, offload_device=rest)
+
+
 class HostEncoder:
     """The host's own ``CLIP_VISION`` as an encoder of :mod:`anigender.quality`; the host moves and keeps it.
 

@@ -317,3 +317,37 @@ def test_moving_keeps_everything() -> None:
         assert list(moved) == list(faces)
         assert moved.device == torch.device("cpu")
     assert Faces(**arrays(probabilities=None)).cpu().probabilities is None
+
+
+def named(*names: str) -> Faces:
+    """A picture with a face for each name; the empty one is nobody known."""
+    known = tuple(sorted({name for name in names if name}))
+    boxes = [[10.0 * i, 0, 10.0 * i + 9, 9] for i in range(len(names))]
+    faces = Faces.from_boxes([boxes], [(20, 200)])
+    index = torch.tensor([known.index(name) if name else -1 for name in names], dtype=torch.int64)
+    return faces.with_names(known, index, torch.linspace(0.9, 0.5, len(names)))
+
+
+def test_names_travel_with_their_faces() -> None:
+    faces = named("rei", "", "asuka")
+    assert faces.names == ["rei", "", "asuka"] and [face.name for face in faces] == faces.names
+    assert (faces[1].name, faces[1].name_confidence) == ("", pytest.approx(0.7))
+    assert faces.order("right-left").names == ["asuka", "", "rei"]
+    assert faces.filter(torch.tensor([False, True, True])).names == ["", "asuka"]
+    assert faces.of_image(0).names == faces.cpu().clipped().names == faces.names
+    assert faces.of_character("REI").names == ["rei"] and len(faces.of_character("rei", "asuka")) == 2
+    with pytest.raises(ValueError, match="nobody called 'shinji'; it knows asuka, rei"):
+        faces.of_character("shinji")
+    with pytest.raises(ValueError, match="carry no names"):
+        Faces.from_boxes([[[0, 0, 1, 1]]], [(4, 4)]).names  # noqa: B018
+
+
+def test_names_of_several_recognisers_are_joined() -> None:
+    empty = Faces.empty([(20, 20)])
+    both = Faces.concatenate([named("rei", "asuka"), empty, named("mari", "", "asuka")])
+    assert both.names == ["rei", "asuka", "mari", "", "asuka"] and both.characters == ("asuka", "rei", "mari")
+    assert both.image_index.tolist() == [0, 0, 2, 2, 2]
+    with pytest.raises(ValueError, match="some parts have been recognised and some have not"):
+        Faces.concatenate([named("rei"), Faces.from_boxes([[[0, 0, 1, 1]]], [(4, 4)])])
+    with pytest.raises(ValueError, match="belong together"):
+        Faces(empty.boxes, empty.scores, empty.image_index, empty.image_sizes, None, ("rei",))

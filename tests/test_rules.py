@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anigender.rules import MAX_LENGTH, NAMES, PRESETS, Rule, RuleError, compile_rule
+from anigender.rules import MAX_LENGTH, NAMES, PRESETS, Rule, RuleError, compile_rule, words
 
 NOBODY = dict.fromkeys(NAMES, 0.0)
 
@@ -203,3 +203,41 @@ def test_a_rule_shows_its_text_and_can_be_compared() -> None:
     assert repr(rule) == "Rule('only-female')"
     assert rule.text == "only-female"
     assert isinstance(rule, Rule) and rule == compile_rule("only-female") and rule != compile_rule("only-male")
+
+
+@pytest.mark.parametrize(
+    ("text", "facts", "expected"),
+    [
+        ('has("asuka")', {"character:asuka": 1}, True),
+        ("HAS('Asuka')", {"character:asuka": 2}, True),
+        ("has(“asuka”)", {"character:asuka": 0}, False),
+        ('has("asuka langley") == 2 and not has("rei")', {"character:asuka langley": 2, "character:rei": 0}, True),
+        ('has("and or not") and female >= 1', {"character:and or not": 1, "female": 1}, True),
+    ],
+)
+def test_characters_are_asked_for_by_name(text: str, facts: dict[str, float], expected: bool) -> None:
+    assert compile_rule(text).evaluate(facts) is expected
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("has(asuka)", 'write has("name")'),
+        ("has", 'write has("name")'),
+        ('has("asuka"', 'write has("name")'),
+        ('has("")', "this one is empty"),
+        ('has("asuka', "has no meaning"),
+        ('"asuka"', "expected a number, a name"),
+    ],
+)
+def test_a_character_without_a_name_is_refused(text: str, problem: str) -> None:
+    with pytest.raises(RuleError, match=re.escape(problem)):
+        compile_rule(text)
+
+
+def test_what_a_recogniser_does_not_know_is_no_answer() -> None:
+    with pytest.raises(RuleError, match="carry no names"):
+        compile_rule('has("asuka")').evaluate({"female": 1})
+    with pytest.raises(RuleError, match="did you mean asuka"):
+        compile_rule('has("asuk")').evaluate({"character:asuka": 1})
+    assert words('has("female cat") and red > 1') == {"red"}

@@ -15,6 +15,8 @@ COMMANDS = {
     "crop": "crop",
     "show": "show",
     "quality": "quality",
+    "dataset": "dataset",
+    "predict": "predict",
     "evaluate": "evaluate",
     "train": "train",
     "export": "export",

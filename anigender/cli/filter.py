@@ -13,6 +13,7 @@ from ..files import atomic_file
 from ..routing import select
 from ..rules import NAMES, PRESETS, RuleError, compile_rule
 from .inputs import Inputs, picture_options, printable
+from .naming import load_recogniser, with_names
 from .scoring import make_scorer, scorer_options, with_scores
 
 ACTIONS = ("copy", "move", "link", "list")
@@ -60,6 +61,11 @@ def place(source: Path, target: Path, action: str) -> None:
 @click.option("--to", "kept", type=click.Path(path_type=Path, file_okay=False), help="Folder for what fits.")
 @click.option("--rejected", type=click.Path(path_type=Path, file_okay=False), help="Folder for what does not fit.")
 @click.option("--action", type=click.Choice(ACTIONS), default="copy", show_default=True, help="What to do with a file.")
+@click.option(
+    "--recogniser",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help='Of `anigender train characters`: its names can be asked for, as in has("asuka").',
+)
 @scorer_options(required=False)
 def command(
     inputs: Inputs,
@@ -67,6 +73,7 @@ def command(
     kept: Path | None,
     rejected: Path | None,
     action: str,
+    recogniser: Path | None,
     heads: tuple[str, ...],
     encoder: str,
     combine: str,
@@ -78,12 +85,14 @@ def command(
     anigender filter pictures/ --rule "female >= 1 and male == 0" --to women/
     anigender filter pictures/ --rule solo-male --to men/ --rejected rest/ --action link
     anigender filter pictures/ --rule "largest > 30% and confidence >= 0.9" --action list
+    anigender filter pictures/ --recogniser mine.skops --rule 'has("asuka") and faces == 1' --to asuka/
     anigender filter in/ --head chromatic-aberration --rule "chromatic_aberration < 0.5" --to clean/
     """
     scorer = None
     if heads:
         device = str(inputs.pipeline.classifier.device)
         scorer = make_scorer(heads, encoder, combine, tiling, device)
+    namer = load_recogniser(recogniser, str(inputs.pipeline.classifier.device))
     try:
         compiled = compile_rule(rule, scorer.names if scorer is not None else ())
     except RuleError as error:
@@ -92,8 +101,8 @@ def command(
         raise click.UsageError("--to DIR (or --rejected DIR) is needed, unless --action is list")
     counts = {True: 0, False: 0}
     own = tuple(folder for folder in (kept, rejected) if folder is not None and action != "list")
-    results = inputs.results(keep_pixels=scorer is not None, without=own)
-    for result, known in with_scores(results, scorer, inputs.batch):
+    results = inputs.results(keep_pixels=scorer is not None or namer is not None, without=own)
+    for result, known in with_scores(with_names(results, namer), scorer, inputs.batch):
         if result.faces is None:
             continue
         try:

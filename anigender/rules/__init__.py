@@ -10,6 +10,7 @@ Grammar, loosest first; words in any case::
     sum        := product (("+" | "-") product)*
     product    := sign (("*" | "/") sign)*
     sign       := "-" sign | number | number "%" | name | preset | "true" | "false" | "(" rule ")"
+                | "has" "(" text ")"                                      faces that are a character: has("asuka")
 """
 
 from __future__ import annotations
@@ -84,4 +85,5 @@ def compile_rule(text: str, extra_names: Iterable[str] = ()) -> Rule:
 
 def words(text: str) -> set[str]:
     """All that could be a name in a rule: for checking its form where its names are not yet known."""
-    return set(re.findall(r"[a-z_][a-z0-9_]*", text.lower())) - KEYWORDS - PRESETS.keys()
+    plain = re.sub(r"""("[^"]*")|'[^']*'|“[^”]*”""", " ", text)
+    return set(re.findall(r"[a-z_][a-z0-9_]*", plain.lower())) - KEYWORDS - PRESETS.keys()

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NoReturn
 
-from .tree import Chain, Minus, Name, Node, Not, Number
+from .tree import Chain, Has, Minus, Name, Node, Not, Number
 from .vocabulary import PRESETS
 
 MAX_DEPTH = 100
@@ -26,6 +26,7 @@ _TOKEN = re.compile(
     rf"""(?P<preset>(?:{"|".join(sorted(PRESETS, key=len, reverse=True))})(?![a-z0-9_]))
     | (?P<name>[a-z_][a-z0-9_]*)
     | (?P<number>(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)%?)
+    | (?P<text>"[^"]*"|'[^']*'|“[^”]*”)
     | (?P<sign>==|!=|<=|>=|[-+*/<>()])""",
     re.VERBOSE | re.IGNORECASE | re.ASCII,
 )
@@ -59,7 +60,7 @@ def _point_at(rule: str, position: int) -> tuple[str, str]:
 
 @dataclass(frozen=True)
 class _Token:
-    kind: str  # name, number, sign (also and, or, not), end
+    kind: str  # name, number, text (without its quotes), sign (also and, or, not), end
     text: str
     position: int
 
@@ -76,6 +77,8 @@ def _tokens(text: str) -> Iterator[_Token]:
             advice = _HINTS.get(character, "numbers, names, and or not, == != < <= > >=, + - * / and ( ) can be used")
             raise RuleError(f"the character {character!r} has no meaning in a rule", text, position, advice)
         kind, word = str(match.lastgroup), match.group().lower()
+        if kind == "text":
+            word = match.group()[1:-1]
         if kind == "preset":
             yield _Token("sign", "(", position)
             for inner in _tokens(PRESETS[word]):
@@ -83,7 +86,7 @@ def _tokens(text: str) -> Iterator[_Token]:
                     yield _Token(inner.kind, inner.text, position)
             yield _Token("sign", ")", position)
         else:
-            yield _Token("sign" if word in ("and", "or", "not") else kind, word, position)
+            yield _Token("sign" if kind == "name" and word in ("and", "or", "not") else kind, word, position)
         position = match.end()
     yield _Token("end", "", len(text))
 
@@ -165,8 +168,21 @@ class Parser:
             self.take()
             return Number(float(token.text.removesuffix("%")) / (100 if token.text.endswith("%") else 1))
         if token.kind == "name":
-            return self.name()
+            return self.has() if token.text == "has" else self.name()
         self.fail("expected a number, a name or ( here", "put the not in parentheses" if token.text == "not" else "")
+
+    def has(self) -> Node:
+        """``has("name")``: the number of faces that are this character."""
+        position = self.take().position
+        for kind, text in (("sign", "("), ("text", None), ("sign", ")")):
+            if self.token.kind != kind or (text is not None and self.token.text != text):
+                self.fail("has asks for a character by name", 'write has("name"), with the name in quotes')
+            token = self.take()
+            if kind == "text":
+                name = token.text
+        if not name.strip():
+            raise RuleError("has asks for a character by name, this one is empty", self.text, position)
+        return Has(name, position)
 
     def name(self) -> Node:
         word = self.token.text

@@ -6,11 +6,12 @@ a comparison gives a bool.
 
 from __future__ import annotations
 
+import difflib
 import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .vocabulary import GENDER_NAMES
+from .vocabulary import CHARACTER, GENDER_NAMES, character_fact
 
 COMPARISONS: dict[str, Callable[[float, float], bool]] = {
     "==": operator.eq,
@@ -49,6 +50,26 @@ class Name:
         except KeyError:
             hint = ": the faces have not been classified" if self.name in GENDER_NAMES else ""
             raise Unanswerable(f"{self.name} is not known of this picture{hint}", self.position) from None
+
+
+@dataclass(frozen=True)
+class Has:
+    """How many faces are a character, and where in the text that is asked."""
+
+    name: str
+    position: int
+
+    def work_out(self, facts: Mapping[str, float]) -> float:
+        wanted = character_fact(self.name)
+        if wanted in facts:
+            return facts[wanted]
+        known = [fact.removeprefix(CHARACTER) for fact in facts if fact.startswith(CHARACTER)]
+        if not known:
+            hint = "the faces carry no names; recognise them first (--recogniser, Recognize Character)"
+            raise Unanswerable(f'has("{self.name}") is not known of this picture: {hint}', self.position)
+        close = difflib.get_close_matches(wanted.removeprefix(CHARACTER), known, 1)
+        guess = f"; did you mean {close[0]}?" if close else f"; it knows {', '.join(known[:20])}"
+        raise Unanswerable(f"the recogniser knows nobody called {self.name!r}{guess}", self.position)
 
 
 @dataclass(frozen=True)
@@ -108,4 +129,4 @@ class Chain:
         return True
 
 
-Node = Number | Name | Not | Minus | Chain
+Node = Number | Name | Has | Not | Minus | Chain

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 NAMES = {
     "female": "number of female faces",
     "male": "number of male faces",
@@ -39,4 +41,14 @@ PRESETS = {
 GENDER_NAMES = frozenset(
     ("female", "male", "confidence", "female_confidence", "male_confidence", "largest_is_female", "largest_is_male")
 )
-KEYWORDS = frozenset(("and", "or", "not", "true", "false"))
+KEYWORDS = frozenset(("and", "or", "not", "true", "false", "has"))
+CHARACTER = "character:"  # in front of the names of facts that has("...") asks for
+
+
+def character_fact(name: str) -> str:
+    """The fact that ``has("name")`` asks for: how many faces of a picture are that character, in any case.
+
+    >>> character_fact(" Asuka ")
+    'character:asuka'
+    """
+    return CHARACTER + unicodedata.normalize("NFKC", name).strip().casefold()

@@ -24,6 +24,7 @@ IDS = [
     "AnigenderMasks",
     "AnigenderPickFace",
     "AnigenderPreview",
+    "AnigenderRecognizeCharacter",
     "AnigenderSaveImages",
     "AnigenderScoreQuality",
     "AnigenderSplitSegs",

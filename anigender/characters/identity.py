@@ -1,0 +1,194 @@
+"""Training the embedded identity net: what two pictures of one character have in common.
+
+Two pictures of one character, or two views of one unlabelled face, should be closer to each other than to anybody
+else of the batch (Khosla et al., "Supervised Contrastive Learning", 2020; Chen et al., "A Simple Framework for
+Contrastive Learning", 2020). Colours are changed less than for gender: those of hair and eyes tell characters apart.
+The first layers begin as the gender net's, which has seen the same pictures, and the palette is made of
+the pictures' own colours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
+
+from ..inference import placed
+from ..train.augment import augment, plain
+from ..train.checkpoints import Average, Log, cosine, half_precision, parameter_groups
+from ..train.gender import Crops, contrast, labelled_crops, unlabelled_crops
+from ..weights import ASSETS, read_weights, save_weights
+from .identitynet import COLOURS, IdentityNet
+
+SIZE = 64
+SMALL, LARGE_FROM = 48, 0.6  # views of the first part: half the work while the coarse features are learned
+MARGINS = (0.6, 1.1)  # head sides that views show: from a tight face to the whole head
+MARGIN = 0.85
+PROJECTED = 128
+LABELLED, UNLABELLED = 56, 40  # identities in a batch, two views each
+STRENGTH = 0.3
+TEMPERATURE = 0.1
+SOFTNESS = 0.02  # of the palette
+MEAN, STD = 0.5, 0.25
+
+
+@dataclass
+class Options:
+    """What a run needs; it ends after ``steps`` or ``minutes``, whichever comes first."""
+
+    data: Path
+    output: Path
+    detector: str = "auto"
+    steps: int = 6000
+    minutes: float = 60.0
+    learning_rate: float = 2e-3
+    seed: int = 0
+    device: str = "cpu"
+
+
+class Student(nn.Module):
+    """The net, and on its features a projection in which identities are told apart (Chen et al., 2020, section 4.2)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = IdentityNet()
+        hidden = 512
+        self.project = nn.Sequential(
+            nn.Linear(self.net.width, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, PROJECTED)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, 3, S, S]`` to ``[B, PROJECTED]``."""
+        return self.project(self.net.features(x))
+
+
+def begin(net: IdentityNet, path: Path, pixels: Tensor, seed: int) -> None:
+    """Give a new net the first layers of a file's, as far as their shapes agree, and the colours of some crops.
+
+    Args:
+        net: what is changed.
+        path: a net whose layers have the same names.
+        pixels: ``[N, 3, K, K]`` normalised crops, in whose colours the palette begins.
+        seed: of the choice of colours.
+    """
+    tensors, _ = read_weights(path)
+    state = net.state_dict()
+    alike = {name for name, value in state.items() if name in tensors and tensors[name].shape == value.shape}
+    net.load_state_dict({name: tensors[name].float() if name in alike else state[name] for name in state})
+    colours = pixels.permute(0, 2, 3, 1).reshape(-1, 3)
+    rng = np.random.default_rng(seed)
+    sample = colours[torch.from_numpy(rng.choice(len(colours), min(len(colours), 40_000), replace=False))].numpy()
+    criteria = (cv2.TERM_CRITERIA_MAX_ITER, 8, 0.0)
+    cv2.setRNGSeed(seed)
+    _, _, centres = cv2.kmeans(sample, COLOURS, np.zeros(0, np.int32), criteria, 1, cv2.KMEANS_PP_CENTERS)
+    net.set_palette(torch.from_numpy(np.asarray(centres, np.float32)), SOFTNESS)
+
+
+class Pairs(IterableDataset):
+    """Endless batches of two views of each identity: ``[2 B, 3, S, S]`` and identities ``[2 B]``."""
+
+    def __init__(self, crops: Crops, unlabelled: Tensor, seed: int) -> None:
+        self.crops, self.unlabelled, self.seed = crops, unlabelled, seed
+        groups: dict[str, list[int]] = defaultdict(list)
+        for i, picture in enumerate(crops.pictures):
+            groups[picture.character].append(i)
+        self.groups = list(groups.values())
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        torch.set_num_threads(1)
+        cv2.setNumThreads(0)
+        rng = np.random.default_rng(self.seed)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        while True:
+            chosen = rng.choice(len(self.groups), min(LABELLED, len(self.groups)), replace=False)
+            rows = np.stack([rng.choice(own, 2, replace=len(own) < 2) for own in (self.groups[i] for i in chosen)])
+            more = rng.choice(len(self.unlabelled), min(UNLABELLED, len(self.unlabelled)), replace=False)
+            identity = torch.cat((torch.from_numpy(chosen), torch.from_numpy(more) + len(self.groups)))
+            views = []
+            for column in (0, 1):
+                pixels = torch.cat((self.crops.pixels[rows[:, column]], self.unlabelled[more]))
+                views.append(augment(pixels, SIZE, rng, generator, STRENGTH, float(rng.uniform(*MARGINS)) / 1.08))
+            yield torch.cat(views), identity.repeat(2)
+
+
+def normalise(x: Tensor, device: str) -> Tensor:
+    """0-1 to what the net reads."""
+    return ((x - MEAN) / STD).to(device).contiguous(memory_format=torch.channels_last)
+
+
+@torch.no_grad()
+def recall_at_1(student: Student, crops: Crops, device: str) -> float:
+    """Share of pictures whose nearest neighbour, of all others, shows the same character; characters seen once not."""
+    found = []
+    for part in crops.pixels.split(128):
+        found.append(student(normalise(plain(part, SIZE, MARGIN), device)).cpu())
+    x = F.normalize(torch.cat(found), dim=1)
+    names = sorted({picture.character for picture in crops.pictures})
+    who = torch.tensor([names.index(picture.character) for picture in crops.pictures])
+    near = (x @ x.T).fill_diagonal_(-1).argmax(1)
+    judged = torch.bincount(who)[who] > 1
+    return float((who[near] == who)[judged].float().mean())
+
+
+def train(options: Options) -> None:
+    """Train, keep the moving average, write it to ``options.output`` at every look, with a log beside it."""
+    torch.manual_seed(options.seed)
+    learn, judge = labelled_crops(options.data, options.detector, options.output.parent / "crops.cache.pt")
+    unlabelled = unlabelled_crops(options.data)
+    student = Student()
+    some = normalise(plain(learn.pixels[:: max(1, len(learn.pixels) // 500)], SIZE, MARGIN), "cpu")
+    begin(student.net, ASSETS / "gender.safetensors", some, options.seed)
+    student = placed(student, options.device)
+    average = Average(student, 0.998)
+    optimizer = torch.optim.AdamW(
+        parameter_groups(student, 0.03), options.learning_rate
+    )  # the palette gets no gradient
+    log = Log(options.output.with_suffix(".jsonl"), resume=False)
+    batches = iter(DataLoader(Pairs(learn, unlabelled, options.seed), batch_size=None, num_workers=1))
+    start, losses = time.monotonic(), []
+    for step in tqdm(range(options.steps), unit="step"):
+        done = max(step / options.steps, (time.monotonic() - start) / 60 / options.minutes)
+        for group in optimizer.param_groups:
+            group["lr"] = options.learning_rate * cosine(round(done * 10_000), 10_000, 300)
+        views, identity = next(batches)
+        if done < LARGE_FROM:
+            views = F.interpolate(views, (SMALL, SMALL), mode="bilinear", antialias=True, align_corners=False)
+        loss = contrast(student(normalise(views, options.device)), identity.to(options.device), TEMPERATURE)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), 5.0)
+        optimizer.step()
+        average.update(student)
+        losses.append(float(loss.detach()))
+        last = done >= 1 or step + 1 == options.steps
+        if last or (step + 1) % 200 == 0:
+            recall = recall_at_1(average.model, judge, options.device)
+            log.write(step=step + 1, loss=round(float(np.mean(losses)), 4), recall_at_1=round(recall, 4))
+            losses.clear()
+            save(average.model.net, options.output)
+        if last:
+            break
+
+
+def save(net: IdentityNet, path: Path) -> None:
+    """Write a net as it is shipped, with its preprocessing."""
+    metadata = {
+        "anigender.kind": "identity",
+        "anigender.architecture": "identitynet",
+        "anigender.input_size": str(SIZE),
+        "anigender.margin": str(MARGIN),
+        "anigender.mean": ",".join([str(MEAN)] * 3),
+        "anigender.std": ",".join([str(STD)] * 3),
+        "anigender.channel_order": "RGB",
+    }
+    save_weights(path, half_precision(net), metadata)

@@ -1,0 +1,196 @@
+"""Pictures of characters, one folder for each, and what is wrong with them said before anything is learned."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from PIL import Image
+
+from ..digests import sha256
+from ..folders import find_images
+from ..train.own_pictures import difference_hash, near_duplicates
+
+FEWEST = 2  # pictures of a character: one to learn from and one to judge by
+TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
+NOBODY = "_"  # folders that begin with it are of no character
+
+
+@dataclass(frozen=True)
+class Characters:
+    """Labelled pictures.
+
+    Attributes:
+        names: the characters, in the folders' order.
+        files: the readable pictures.
+        labels: for each of them, which character it is.
+        groups: for each of them a number that near duplicates share.
+        keys: for each of them the SHA-256 of its contents.
+        unreadable: the other pictures, each with the reason.
+    """
+
+    names: tuple[str, ...]
+    files: list[Path]
+    labels: list[int]
+    groups: list[int]
+    keys: list[str]
+    unreadable: list[tuple[Path, str]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def only(self, rows: Sequence[int]) -> Characters:
+        """These pictures, of the same characters."""
+        return Characters(
+            self.names,
+            [self.files[i] for i in rows],
+            [self.labels[i] for i in rows],
+            [self.groups[i] for i in rows],
+            [self.keys[i] for i in rows],
+        )
+
+
+def plain_name(name: str) -> str:
+    """What two names have in common that people take for one: case, width, and what stands between words.
+
+    >>> plain_name("Nishikino_Maki") == plain_name("nishikino maki")
+    True
+    """
+    text = unicodedata.normalize("NFKC", name).casefold()
+    return " ".join(text.replace("_", " ").replace("-", " ").split())
+
+
+def class_folders(data: Path) -> list[Path]:
+    """The folders of characters inside a folder, in name order; hidden ones and those that begin with _ are none.
+
+    Raises:
+        ValueError: none, or two whose names are one to people.
+    """
+    if not data.is_dir():
+        raise ValueError(f"{data} is no folder: expected one with a subfolder of pictures for each character")
+    found = sorted(path for path in data.iterdir() if path.is_dir() and path.name[0] not in (".", NOBODY))
+    if not found:
+        raise ValueError(
+            f"{data} holds no folders: expected a subfolder of pictures for each character, such as {data.name}/asuka"
+        )
+    known: dict[str, Path] = {}
+    for folder in found:
+        other = known.setdefault(plain_name(folder.name), folder)
+        if other != folder:
+            raise ValueError(
+                f"{other.name!r} and {folder.name!r} in {data} are one name in two folders: "
+                "move their pictures into one of them, or rename one if they are different characters"
+            )
+    return found
+
+
+def parts_of(data: Path) -> tuple[Path, Path | None]:
+    """The folder to learn from and the one to judge by: ``train`` and ``test`` inside it, or itself and None."""
+    if not data.is_dir():
+        raise ValueError(f"{data} is no folder: expected one with a subfolder of pictures for each character")
+    below = {path.name.lower(): path for path in data.iterdir() if path.is_dir()}
+    train = next((below[name] for name in TRAIN if name in below), None)
+    if train is None:
+        return data, None
+    return train, next((below[name] for name in TEST if name in below), None)
+
+
+def read_characters(data: Path, names: Sequence[str] | None = None) -> Characters:
+    """All pictures of a folder with a subfolder for each character; unreadable ones are told and left out.
+
+    Args:
+        data: the folder.
+        names: the characters that there may be, as for a test set; any, but two at least, where None.
+
+    Raises:
+        ValueError: fewer than two characters, one without or with a single picture, one that is not among ``names``,
+            or the same picture under two names; the message says what to do.
+    """
+    folders = class_folders(data)
+    places = {plain_name(name): i for i, name in enumerate(names or [folder.name for folder in folders])}
+    for folder in folders:
+        if plain_name(folder.name) not in places:
+            raise ValueError(f"{folder} is of a character that is not known here; known are {', '.join(names or ())}")
+    if names is None and len(folders) < 2:
+        raise ValueError(f"{data} holds one character, {folders[0].name}: at least two are needed to tell them apart")
+    files, labels, hashes, keys, unreadable = [], [], [], [], []
+    for folder in folders:
+        paths = [path for path, problem in find_images([folder], recursive=True) if problem is None]
+        readable = 0
+        with ThreadPoolExecutor() as pool:
+            for path, outcome in zip(paths, pool.map(look, paths), strict=True):
+                if isinstance(outcome, str):
+                    unreadable.append((path, outcome))
+                    continue
+                files.append(path)
+                labels.append(places[plain_name(folder.name)])
+                hashes.append(outcome[0])
+                keys.append(outcome[1])
+                readable += 1
+        if readable < (FEWEST if names is None else 1):
+            raise ValueError(_too_few(folder, readable, len(paths)))
+    by_key: dict[str, int] = {}
+    for i, key in enumerate(keys):
+        first = by_key.setdefault(key, i)
+        if labels[first] != labels[i]:
+            raise ValueError(f"{files[first]} and {files[i]} are the same picture under two names: keep the right one")
+    known = tuple(names) if names is not None else tuple(folder.name for folder in folders)
+    return Characters(known, files, labels, near_duplicates(hashes), keys, unreadable)
+
+
+def look(path: Path) -> tuple[int, str] | str:
+    """A picture's perceptual hash and digest, or why it cannot be read."""
+    try:
+        with Image.open(path) as image:
+            return difference_hash(image), sha256(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        return str(error) or type(error).__name__
+
+
+def _too_few(folder: Path, readable: int, listed: int) -> str:
+    broken = f" ({listed - readable} more cannot be read)" if listed > readable else ""
+    if not readable:
+        return f"{folder} holds no picture that can be read{broken}: add pictures, or remove the folder"
+    return (
+        f"{folder} holds a single picture{broken}: at least {FEWEST} are needed, one to learn from and one to judge "
+        "by; add some, or remove the folder"
+    )
+
+
+def divided(characters: Characters, share: float, seed: int) -> list[bool]:
+    """Which pictures are kept for testing: about ``share`` of every character's, near duplicates on one side.
+
+    Every character keeps something to learn from; one whose pictures are all alike has nothing to test.
+    """
+    members: dict[int, list[int]] = defaultdict(list)
+    for i, group in enumerate(characters.groups):
+        members[group].append(i)
+    order = sorted(members, key=lambda group: sha_order(characters.keys[group], seed))
+    test = [False] * len(characters)
+    counts = [characters.labels.count(label) for label in range(len(characters.names))]
+    taken = [0] * len(characters.names)
+    for group in order:
+        own = members[group]
+        gains = [0] * len(characters.names)
+        for i in own:
+            gains[characters.labels[i]] += 1
+        # Near duplicates under two names move together, so every character in the group must have room.
+        if all(
+            taken[k] + gain <= max(1, round(share * counts[k])) and taken[k] + gain < counts[k]
+            for k, gain in enumerate(gains)
+            if gain
+        ):
+            for i in own:
+                test[i] = True
+            taken = [t + gain for t, gain in zip(taken, gains, strict=True)]
+    return test
+
+
+def sha_order(key: str, seed: int) -> int:
+    """A place in a fixed random order, by a picture's contents: the same whatever the file is called."""
+    start = seed * 7 % 48
+    return int(key[start : start + 16], 16)

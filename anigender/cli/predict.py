@@ -1,0 +1,67 @@
+"""``anigender predict``: who is in the pictures, by a recogniser of one's own."""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import nullcontext
+from pathlib import Path
+
+import click
+
+from ..files import atomic_file
+from ..records import line, record
+from .filter import ACTIONS, place
+from .inputs import Inputs, picture_options, printable
+from .naming import load_recogniser, with_names
+
+NOBODY = "_nobody"
+
+
+@click.command("predict")
+@click.argument("model", type=click.Path(path_type=Path, dir_okay=False), metavar="MODEL")
+@picture_options
+@click.option("--crops", is_flag=True, help="Each picture is a head crop already, as the recogniser was trained on.")
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of stdout.")
+@click.option(
+    "--sort-to",
+    type=click.Path(path_type=Path, file_okay=False),
+    help=f"Put pictures of one face into a folder by its name below this one; nobody known into {NOBODY}.",
+)
+@click.option("--action", type=click.Choice(ACTIONS[:3]), default="copy", show_default=True, help="For --sort-to.")
+def command(inputs: Inputs, model: Path, crops: bool, output: Path | None, sort_to: Path | None, action: str) -> None:
+    """Say who is in each picture, as JSON lines in input order: those of classify, with a name for every face.
+
+    MODEL is what `anigender train characters` wrote. A face of nobody known has the name null.
+
+    \b
+    anigender predict mine.skops pictures/
+    anigender predict mine.skops heads/ --crops --output names.jsonl
+    anigender predict mine.skops new/ --crops --sort-to sorted/ --action link
+    """
+    if output is not None and not output.parent.is_dir():
+        raise click.UsageError(f"--output: there is no folder {printable(output.parent)}")
+    recogniser = load_recogniser(model, str(inputs.pipeline.classifier.device))
+    assert recogniser is not None
+    if crops:
+        from ..detect import WholeImage
+
+        inputs.pipeline.detector = WholeImage(inputs.pipeline.classifier.device)
+        recogniser.margin = 1.0  # the picture is what a crop would be cut to
+    counts: Counter[str] = Counter()
+    own = () if sort_to is None else (sort_to,)
+    with nullcontext() if output is None else atomic_file(output) as stream:
+        for result in with_names(inputs.results(keep_pixels=True, without=own), recogniser):
+            if stream is None:
+                click.echo(line(record(result)))
+            else:
+                stream.write(line(record(result)).encode("utf-8") + b"\n")
+            names = [] if result.faces is None else result.faces.names
+            counts.update(name or "nobody known" for name in names)
+            if sort_to is not None and len(names) == 1:
+                try:
+                    place(result.path, sort_to / (names[0] or NOBODY) / result.path.name, action)
+                except OSError as error:
+                    inputs.fail(result.path, str(error))
+    for name, count in counts.most_common():
+        click.echo(f"{name}: {count}", err=True)
+    inputs.finish()
