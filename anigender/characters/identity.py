@@ -26,7 +26,9 @@ from tqdm import tqdm
 from ..inference import placed
 from ..train.augment import augment, plain
 from ..train.checkpoints import Average, Log, cosine, half_precision, parameter_groups
-from ..train.gender import Crops, contrast, labelled_crops, unlabelled_crops
+from ..train.crop_store import Pixels
+from ..train.crops import Crops, labelled_crops, unlabelled_crops
+from ..train.student import contrast
 from ..weights import ASSETS, read_weights, save_weights
 from .identitynet import COLOURS, IdentityNet
 
@@ -97,7 +99,7 @@ def begin(net: IdentityNet, path: Path, pixels: Tensor, seed: int) -> None:
 class Pairs(IterableDataset):
     """Endless batches of two views of each identity: ``[2 B, 3, S, S]`` and identities ``[2 B]``."""
 
-    def __init__(self, crops: Crops, unlabelled: Tensor, seed: int) -> None:
+    def __init__(self, crops: Crops, unlabelled: Pixels, seed: int) -> None:
         self.crops, self.unlabelled, self.seed = crops, unlabelled, seed
         groups: dict[str, list[int]] = defaultdict(list)
         for i, picture in enumerate(crops.pictures):
@@ -130,7 +132,8 @@ def normalise(x: Tensor, device: str) -> Tensor:
 def recall_at_1(student: Student, crops: Crops, device: str) -> float:
     """Share of pictures whose nearest neighbour, of all others, shows the same character; characters seen once not."""
     found = []
-    for part in crops.pixels.split(128):
+    for first in range(0, len(crops), 128):
+        part = crops.pixels[first : first + 128]
         found.append(student(normalise(plain(part, SIZE, MARGIN), device)).cpu())
     x = F.normalize(torch.cat(found), dim=1)
     names = sorted({picture.character for picture in crops.pictures})
@@ -143,8 +146,8 @@ def recall_at_1(student: Student, crops: Crops, device: str) -> float:
 def train(options: Options) -> None:
     """Train, keep the moving average, write it to ``options.output`` at every look, with a log beside it."""
     torch.manual_seed(options.seed)
-    learn, judge = labelled_crops(options.data, options.detector, options.output.parent / "crops.cache.pt")
-    unlabelled = unlabelled_crops(options.data)
+    learn, judge = labelled_crops(options.data, options.detector, options.output.parent)
+    unlabelled = unlabelled_crops(options.data, options.output.parent)
     student = Student()
     some = normalise(plain(learn.pixels[:: max(1, len(learn.pixels) // 500)], SIZE, MARGIN), "cpu")
     begin(student.net, ASSETS / "gender.safetensors", some, options.seed)
