@@ -120,11 +120,12 @@ def parse_tags(text: str, separator: str = ",") -> list[str]:
     """
     mark = separator.strip()
     tags = []
+    if mark:  # before lines are told apart, since some other line end may be part of it
+        for part in filter(None, map(str.strip, text.split(mark))):
+            tags += [line.strip() for line in part.splitlines()]
+        return [tag for tag in tags if tag]
     for line in filter(None, text.splitlines()):
-        if mark:
-            tags += [part.strip() for part in line.split(mark)]
-        else:
-            tags += [line.strip()] if "\n" in separator else line.split()
+        tags += [line.strip()] if "\n" in separator else line.split()
     return [tag for tag in tags if tag]
 
 

@@ -81,6 +81,11 @@ def test_boxes_are_cut_off_at_the_border() -> None:
         ([[], [{**A, "x": 80}]], "head", "outside picture 1, which is 80 x 100"),
         ([A, "x"], "head", "expected dicts"),
         ([[3]], "head", "expected x, y, width, height"),
+        ([[{**A, "x": 10**400}]], "head", "expected numbers"),
+        ([[{**A, "score": 10**400}]], "head", "expected numbers"),
+        ([[{**A, "score": float("nan")}]], "head", "all numbers at most 1e.09"),
+        ([[{**A, "width": 1e30}]], "head", "all numbers at most 1e.09"),
+        ([[{**A, "note": "x" * 100_000, "x": None}]], "head", r"is .{1,250}…, expected numbers"),
     ],
 )
 def test_what_is_wrong_is_said(boxes, kind: str, message: str) -> None:

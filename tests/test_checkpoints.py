@@ -130,5 +130,8 @@ def test_the_log_is_one_object_per_line_and_goes_on_when_resumed(tmp_path: Path)
     assert [line["epoch"] for line in lines] == [1, 2, 3]
     assert lines[0]["loss"] == [0.5, 0.25]
     assert all(math.isfinite(line["seconds"]) and line["seconds"] >= 0 for line in lines)
+    path.write_text('{"epoch": 1}\n{"epo')  # killed, or a disk that was full
+    Log(path, resume=True).write(epoch=2)
+    assert [line[:12] for line in path.read_text().splitlines()] == ['{"epoch": 1}', '{"epo', '{"epoch": 2,']
     Log(path, resume=False).write(epoch=1)
     assert len(path.read_text().splitlines()) == 1

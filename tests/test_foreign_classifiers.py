@@ -359,6 +359,25 @@ def test_crops_below_a_box_are_those_of_a_lower_box(framing: str, resample: str)
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
 
 
+@pytest.mark.parametrize("resample", ["lanczos", "lanczos4"])
+@pytest.mark.parametrize("box", [[-30, -20, 30, 40], [40, 50, 90, 100], [-50, -50, 150, 150], [60, -40, 90, -10]])
+def test_outside_the_picture_its_edge_is_repeated(resample: str, box: list[int]) -> None:
+    pixels = torch.from_numpy(picture(90, 70))
+    found = classifier_crops([pixels], Faces.from_boxes([[box]], [(90, 70)]), Wants("head", resample))
+    rows, columns = torch.arange(box[1], box[3]).clamp(0, 89), torch.arange(box[0], box[2]).clamp(0, 69)
+    region = pixels[rows][:, columns].permute(2, 0, 1)[None].float() / 255
+    torch.testing.assert_close(found, resized(region, 24, resample), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("framing", ["head", "top-left"])
+@pytest.mark.parametrize("resample", ["bilinear", "lanczos", "lanczos4"])
+@pytest.mark.parametrize("box", [[0, 0, 1e9, 1e9], [-1e30, -1e30, 1e30, 1e30], [1e30, 5, 2e30, 6], [5, 5, 5, 5]])
+def test_crops_of_nonsense_take_neither_time_nor_memory(framing: str, resample: str, box: list[float]) -> None:
+    image = [torch.from_numpy(picture(90, 70)).float() / 255]
+    found = classifier_crops(image, Faces.from_boxes([[box]], [(90, 70)]), Wants(framing, resample, 20.0))
+    assert found.shape == (1, 3, 24, 24) and bool(((found >= 0) & (found <= 1)).all())
+
+
 @pytest.mark.parametrize("framing", ["head", "top-left"])
 @pytest.mark.parametrize("resample", ["bilinear", "lanczos", "lanczos4"])
 @pytest.mark.parametrize("margin", [0.6, 1.0, 1.7])

@@ -209,3 +209,8 @@ def test_what_is_formatted_is_parsed_again(tags: list[str], separator: str) -> N
 def test_spelling_twice_changes_nothing(tags: list[str], underscores: bool) -> None:
     once = spell_tags(tags, underscores, escape=True)
     assert spell_tags(once, underscores, escape=True) == once
+
+
+@pytest.mark.parametrize("separator", ["[\u2028*", "a\nb", "|\x85|"])
+def test_a_separator_with_a_line_end_in_it_is_read_back(separator: str) -> None:
+    assert parse_tags(separator.join(["1girl", "red hair"]), separator) == ["1girl", "red hair"]

@@ -171,10 +171,11 @@ def run_random(target: Target, count: int, seed: int, watch: bool = True) -> Rep
     start = time.perf_counter()
     with _quiet() as folder:
         _forget()
-        for data in inputs(target, count, seed):
-            if watch and report.count % 64 == 0:
-                faulthandler.dump_traceback_later(HANGS, exit=True)
-            run_one(target, data, folder, report)
+        with suppress(KeyboardInterrupt):  # what was done until then is told
+            for data in inputs(target, count, seed):
+                if watch and report.count % 64 == 0:
+                    faulthandler.dump_traceback_later(HANGS, exit=True)
+                run_one(target, data, folder, report)
     report.seconds = time.perf_counter() - start
     return report
 
