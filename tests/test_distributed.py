@@ -106,6 +106,14 @@ def test_a_folder_that_is_there_already_is_left_alone(anigender: Callable[..., R
     assert "exists already" in refused.stderr and os.listdir(tmp_path / "out") == ["mine.txt"]
 
 
+@pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason=WHY)
+def test_nothing_found_is_an_empty_folder(tmp_path: Path) -> None:
+    classify_on_ray([], tmp_path / "out", pytest.fail)
+    assert list(answers_in(tmp_path / "out")) == []
+    with pytest.raises(FileExistsError, match="name another"):
+        classify_on_ray([], tmp_path / "out", pytest.fail)
+
+
 def test_without_ray_the_extra_is_named(
     anigender: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
