@@ -85,6 +85,9 @@ def classify_on_ray(
     files = tuple((path.absolute(), problem) for path, problem in found)
     if output.exists():
         raise FileExistsError(f"{output} exists already: a run on Ray makes a folder, name another")
+    if not files:
+        output.mkdir()
+        return
     context = data.DataContext.get_current()
     context.enable_progress_bars = progress
     context.target_max_block_size = 2 * BLOCK
@@ -107,7 +110,7 @@ def classify_on_ray(
             )
         else:
             answers.write_datasink(_json_lines(str(unfinished)), ray_remote_args={"num_cpus": SHARE})
-        unfinished.mkdir(exist_ok=True)  # where there were no pictures at all
+        unfinished.mkdir(exist_ok=True)  # where shards held no pictures
         os.rename(unfinished, output)
     except BaseException:
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -19,8 +19,8 @@ def classify_there(inputs: Inputs, output: Path, min_confidence: float, address:
     """Classify the inputs on a cluster, list what failed, and leave with the status that a run here would have.
 
     Raises:
-        click.UsageError: Ray is not installed, cannot be reached, or there is something at ``output``.
-        click.ClickException: Ray gave up, or the folder could not be written.
+        click.UsageError: Ray is not installed, or there is something at ``output``.
+        click.ClickException: no cluster answers, Ray gave up, or the folder could not be written.
     """
     from ..distributed import answers_in, classify_on_ray, ray_data
 
@@ -36,8 +36,8 @@ def classify_there(inputs: Inputs, output: Path, min_confidence: float, address:
     logging.getLogger("ray.data").setLevel(logging.WARNING)
     try:
         ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING, **own)
-    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        raise click.UsageError(f"--ray: there is no cluster at {address} ({error})") from error
+    except Exception as error:  # Ray raises that itself where its processes do not start in time
+        raise click.ClickException(f"--ray: no cluster at {address} answers ({error})") from error
     try:
         classify_on_ray(
             inputs.found(),
