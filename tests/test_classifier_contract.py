@@ -184,7 +184,7 @@ def test_an_exported_net_answers_like_the_net_itself(tmp_path: Path, name: str) 
 def test_labels_are_read_in_the_forms_that_exporters_write(tmp_path: Path, labels: dict[str, str]) -> None:
     rest = {key: value for key, value in METADATA.items() if not key.endswith(("labels", "input_size"))}
     found = load_classifier(export(net("resnet"), tmp_path / "net.onnx", {**rest, **labels}))
-    assert (found._columns, found.size) == ([1, 0], 32)
+    assert (found.columns, found.size) == ((1, 0), 32)
 
 
 def test_probabilities_are_told_from_logits(tmp_path: Path) -> None:
