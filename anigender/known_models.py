@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-KINDS = ("detector", "classifier", "quality", "encoder")
+KINDS = ("detector", "classifier", "quality", "encoder", "identity")
 
 
 @dataclass(frozen=True)
@@ -127,6 +127,15 @@ _MODELS = (
         "Apache-2.0",
         "in the file's metadata",
         8,
+    ),
+    KnownModel(
+        "identity",
+        "identity",
+        "the embedded net that deep features of characters come from",
+        (KnownFile("identity.safetensors"),),
+        "Apache-2.0",
+        "in the file's metadata",
+        1.3,
     ),
     _dvgg("alpha", "gender, a ResNet-18", 44.8),
     _dvgg("beta", "gender, a ResNet-50", 94.5),

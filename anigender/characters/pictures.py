@@ -14,6 +14,7 @@ from PIL import Image
 from ..digests import sha256
 from ..folders import find_images
 from ..train.own_pictures import difference_hash, near_duplicates
+from .packages import needs
 
 FEWEST = 2  # pictures of a character: one to learn from and one to judge by
 TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
@@ -118,11 +119,16 @@ def read_characters(data: Path, names: Sequence[str] | None = None) -> Character
     if names is None and len(folders) < 2:
         raise ValueError(f"{data} holds one character, {folders[0].name}: at least two are needed to tell them apart")
     files, labels, hashes, keys, unreadable = [], [], [], [], []
-    for folder in folders:
-        paths = [path for path, problem in find_images([folder], recursive=True) if problem is None]
+    listed = {
+        folder: [path for path, problem in find_images([folder], recursive=True) if problem is None]
+        for folder in folders
+    }
+    bar = needs("tqdm").tqdm(total=sum(map(len, listed.values())), desc="reading", unit="picture", disable=None)
+    for folder, paths in listed.items():
         readable = 0
         with ThreadPoolExecutor() as pool:
             for path, outcome in zip(paths, pool.map(look, paths), strict=True):
+                bar.update()
                 if isinstance(outcome, str):
                     unreadable.append((path, outcome))
                     continue
@@ -133,6 +139,7 @@ def read_characters(data: Path, names: Sequence[str] | None = None) -> Character
                 readable += 1
         if readable < (FEWEST if names is None else 1):
             raise ValueError(_too_few(folder, readable, len(paths)))
+    bar.close()
     by_key: dict[str, int] = {}
     for i, key in enumerate(keys):
         first = by_key.setdefault(key, i)

@@ -158,7 +158,8 @@ def cross_validated(
     count = int(y.max()) + 1
     probabilities, near = np.full((len(y), count), np.nan), np.full(len(y), np.nan)
     near_to = np.asarray(groups)
-    for learn, judge in folds_of(y, groups, folds, seed):
+    divisions = folds_of(y, groups, folds, seed)
+    for learn, judge in needs("tqdm").tqdm(divisions, desc="cross-validation", unit="fold", disable=None, leave=False):
         if len(judge):
             answers = _answers(fit(x[learn], y[learn], near_to[learn].tolist()), x[learn], y[learn], x[judge], count)
             probabilities[judge], near[judge] = answers.probabilities, answers.similarity

@@ -64,6 +64,7 @@ def main() -> None:
     anigender classify pictures/                      one JSON line per picture
     anigender tag pictures/ --mode append             write booru tags beside the pictures
     anigender filter in/ --rule only-female --to out/ keep what fits a rule
+    anigender train characters --data heads/ …        a recogniser of your own characters
 
     Everything runs on this machine, with models that come with the package. Exit status: 0 all good,
     1 some inputs failed (they are listed at the end, the rest is done), 2 wrong usage.

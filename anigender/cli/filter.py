@@ -54,7 +54,11 @@ def place(source: Path, target: Path, action: str) -> None:
 
 @click.command(
     "filter",
-    epilog="Names in rules: " + ", ".join(NAMES) + ". Presets: " + ", ".join(PRESETS) + ".",
+    epilog="Names in rules: "
+    + ", ".join(NAMES)
+    + ". Presets: "
+    + ", ".join(PRESETS)
+    + '. With --recogniser, has("asuka") is the number of faces that are asuka.',
 )
 @picture_options
 @click.option("--rule", required=True, help='A preset or an expression, e.g. "female >= 1 and male == 0".')

@@ -161,7 +161,7 @@ def test_get_where_verify_info(cli, server, tmp_path, caplog) -> None:
     assert caplog.text.count("trusted from now on") == 2
     asked = len(server.asked)
     assert cli("where", "aesthetic", HF_HUB_OFFLINE=True).stdout.strip() == str(weights)
-    assert cli("verify", HF_HUB_OFFLINE=True).stdout.count("ok ") == 4, "two embedded files and two fetched ones"
+    assert cli("verify", HF_HUB_OFFLINE=True).stdout.count("ok ") == 5, "three embedded files and two fetched ones"
     told = cli("info", "aesthetic").stdout
     assert "CityAesthetics-Anime-v1.8, quality, Apache-2.0" in told and "numbers: 6 F32" in told
     assert "made by: a test" in told
