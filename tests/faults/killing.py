@@ -19,6 +19,8 @@ from anigender.classify import read_classifier
 from anigender.locate import locate_files
 from anigender.tags import parse_tags
 from anigender.train.checkpoints import load_checkpoint
+from anigender.train.crop_store import CropStore
+from anigender.train.crops import source_of
 from anigender.weights import read_weights
 from tests.faults import work
 from tests.hub.server import running_hub, seen_from, two_files
@@ -168,7 +170,7 @@ class Training:
     @staticmethod
     def look(output: Path, final: bool) -> int:
         """The epochs that the checkpoint has seen; everything beside it is whole."""
-        assert len(torch.load(output / "crops.cache.pt", weights_only=True)["files"]) == 8
+        assert len(CropStore(next(output.glob("crops-*.cache")), source=source_of("auto"))) == 8
         checkpoint, weights = output / "gender.checkpoint.pt", output / "gender.safetensors"
         epoch = load_checkpoint(checkpoint)["epoch"] if checkpoint.exists() else 0
         if weights.exists():

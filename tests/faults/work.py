@@ -8,6 +8,7 @@ import io
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from PIL import Image
 
 from anigender.cli import main
 from anigender.locate import get
-from anigender.train import dataset, gender
-from anigender.train.augment import CACHE_SIZE
-from anigender.train.checkpoints import save_checkpoint
+from anigender.train import draws, gender
+from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE
+from anigender.train.crop_store import CropStore, stamp_of
+from anigender.train.crops import source_of
 from tests.hub.server import seen_from, two_files
 
 EPOCHS = 4
@@ -57,15 +59,20 @@ def train(folder: str) -> None:
 @contextlib.contextmanager
 def small_trainings() -> Iterator[None]:
     """Epochs of two steps of eight views, in this process."""
-    changed: dict[str, Any] = {"EPOCH": 16, "LABELLED": 8, "DataLoader": lambda batches, **_: batches}
-    former = {name: getattr(gender, name) for name in changed}
-    for name, value in changed.items():
-        setattr(gender, name, value)
+    changed: list[tuple[ModuleType, str, Any]] = [
+        (gender, "EPOCH", 16),
+        (gender, "LABELLED", 8),
+        (draws, "LABELLED", 8),
+        (gender, "DataLoader", lambda batches, **_: batches),
+    ]
+    former = [(module, name, getattr(module, name)) for module, name, _ in changed]
+    for module, name, value in changed:
+        setattr(module, name, value)
     try:
         yield
     finally:
-        for name, value in former.items():
-            setattr(gender, name, value)
+        for module, name, value in former:
+            setattr(module, name, value)
 
 
 def make_pictures(folder: Path, count: int) -> dict[str, str]:
@@ -105,10 +112,10 @@ def make_training(folder: Path) -> None:
     writer.writerows(rows)
     (data / "gender" / "manifest.csv").write_text(table.getvalue(), encoding="utf-8")
     output.mkdir()
-    crops = torch.from_numpy(
-        np.random.default_rng(0).integers(0, 256, (len(rows), 4, CACHE_SIZE, CACHE_SIZE), dtype=np.uint8)
-    )
-    labels = torch.tensor([dataset.GENDERS.index(str(row["gender"])) for row in rows])
-    save_checkpoint(
-        output / "crops.cache.pt", {"pixels": crops, "labels": labels, "files": [row["file"] for row in rows]}
-    )
+    crops = np.random.default_rng(0).integers(0, 256, (len(rows), 4, CACHE_SIZE, CACHE_SIZE), dtype=np.uint8)
+    files = [str(row["file"]) for row in rows]
+    for file in files:
+        (data / file).parent.mkdir(exist_ok=True)
+        (data / file).write_bytes(b"")  # its crop is there already: it is not looked at
+    store = CropStore(output / f"crops-{CACHE_SIZE}-{CACHE_MARGIN:g}.cache", source=source_of("auto"))
+    store.add(files, [stamp_of(data / file) for file in files], list(torch.from_numpy(crops)))
