@@ -148,7 +148,8 @@ def _check_link(path: Path) -> None:
 
 def _combine(text: str, new: Sequence[str], first: bool, separator: str, replace_counts: bool) -> str:
     for tag in new:
-        if parse_tags(tag, separator) != [tag]:
+        # A byte-order mark in front is read as the file's own, and the tag is another one then.
+        if parse_tags(tag, separator) != [tag] or tag.startswith("\ufeff"):
             raise ValueError(f"tag {tag!r} would not be one tag in a caption with the separator {separator!r}")
     if not new:
         return text

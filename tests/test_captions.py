@@ -181,6 +181,7 @@ def test_a_failure_leaves_the_caption(tmp_path: Path, monkeypatch: pytest.Monkey
         (NEW, {"separator": ""}, "separator"),
         (["red hair"], {"mode": "append", "separator": " "}, "'red hair' would not be one tag"),
         (["a, b"], {"mode": "prepend"}, "'a, b' would not be one tag"),
+        (["\ufeffhat"], {"mode": "append"}, "would not be one tag"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, tags: list[str], options: dict, says: str) -> None:

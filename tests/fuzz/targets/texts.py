@@ -110,7 +110,9 @@ def run_tags(data: bytes, folder: Path) -> None:
     texts = [choices.text(20) for _ in range(choices.whole(0, 3))]
     tags = parse_tags(" ".join(texts), separator)
     assert all(tag == tag.strip() and tag for tag in tags)
-    assert parse_tags(separator.join(tags), separator) == tags or not separator.strip()
+    # Where tags share letters with the separator, an end and a beginning may make one more of it.
+    if separator.strip() and not set(separator.strip()) & set("".join(tags)):
+        assert parse_tags(separator.join(tags), separator) == tags
     spelled = spell_tags(tags, choices.flag(), choices.flag())
     assert len(spelled) == len(tags)
     format_tags(tags, separator)
