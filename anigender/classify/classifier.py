@@ -12,7 +12,20 @@ from .preprocessing import preprocessing
 
 CHUNK = 256  # crops in one forward: bounds memory, and larger batches are no faster
 CHUNK_PIXELS = CHUNK * 96 * 96  # the same bound for nets with larger inputs
+# What lies between two layers then fits the cache: up to a third faster than all at once.
+CHUNK_ON_CPU = 16
+CHUNK_PIXELS_ON_CPU = 8 * 224 * 224
 SMALLEST_PROBABILITY = 1e-7  # so that a sure answer has a logarithm
+
+
+def at_once(size: int, device: torch.device) -> int:
+    """How many crops of that side go through a net together.
+
+    >>> at_once(112, torch.device("cpu")), at_once(224, torch.device("cpu")), at_once(224, torch.device("cuda"))
+    (16, 8, 47)
+    """
+    most, pixels = (CHUNK_ON_CPU, CHUNK_PIXELS_ON_CPU) if device.type == "cpu" else (CHUNK, CHUNK_PIXELS)
+    return max(1, min(most, pixels // size**2))
 
 
 class Classifier:
@@ -102,7 +115,7 @@ class Classifier:
         if not len(crops):
             return torch.zeros(0, 2, device=self.device)
         answers = []
-        for part in crops.split(max(1, min(CHUNK, CHUNK_PIXELS // self.size**2))):
+        for part in crops.split(at_once(self.size, self.device)):
             logits = self.logits(part)
             if self.flip:
                 logits = (logits + self.logits(part.flip(-1))) / 2

@@ -77,10 +77,12 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` to ``[B, outer, H / stride, W / stride]``."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        x = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu()))
+        # In place: nothing needs what is overwritten, not even learning, and memory is what this waits for.
+        x = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu_()))
         if self.bottleneck:
-            x = self.bn3(self.conv3(x.relu()))
-        return (x + shortcut).relu()
+            x = self.bn3(self.conv3(x.relu_()))
+        x += shortcut
+        return x.relu_()
 
 
 class ResNet(nn.Module):
@@ -138,7 +140,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, 3, H, W]`` to ``[B, outputs]``."""
-        x = self.maxpool(self.bn1(self.conv1(x)).relu())
+        x = self.maxpool(self.bn1(self.conv1(x)).relu_())
         for i in range(self.layers):
             x = getattr(self, f"layer{i + 1}")(x)
         pooled = x.mean((2, 3))

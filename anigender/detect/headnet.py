@@ -37,7 +37,9 @@ class Residual(nn.Module):
         self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.relu(x + self.second(self.first(x)))
+        found = self.second(self.first(x))
+        found += x  # in place: nothing needs the sum's parts, and memory is what this waits for
+        return F.relu_(found)
 
 
 class RawHeads(NamedTuple):
