@@ -20,7 +20,7 @@ from anigender.classify import (
     resnet,
     vgg,
 )
-from anigender.classify.classifier import CHUNK
+from anigender.classify.classifier import CHUNK_ON_CPU
 from anigender.classify.gendernet import GenderNet
 from anigender.classify.resnet import ResNet, Stage
 from anigender.classify.vgg import VGG
@@ -277,11 +277,11 @@ def test_flipping_averages_a_crop_and_its_mirror_image() -> None:
 def test_many_crops_are_worked_on_in_pieces_and_come_in_order() -> None:
     net = FirstPixel()
     plain = {"anigender.mean": "0,0,0", "anigender.std": "1,1,1", "anigender.input_size": "1"}
-    count = 2 * CHUNK + 3
+    count = 2 * CHUNK_ON_CPU + 3
     x = torch.zeros(count, 3, 1, 1)
     x[:, 0, 0, 0] = torch.arange(count) / count
     found = Classifier(net, METADATA | plain).classify(x)
-    assert [len(part) for part in net.seen] == [CHUNK, CHUNK, 3]
+    assert [len(part) for part in net.seen] == [CHUNK_ON_CPU, CHUNK_ON_CPU, 3]
     torch.testing.assert_close(found[:, 0], (torch.arange(count) / count).sigmoid())
 
 
