@@ -12,6 +12,7 @@ from torch import Tensor
 
 from .faces import Faces
 from .texture import Texture, build
+from .transfer import moved
 
 Images = Tensor | Sequence[Tensor]
 
@@ -52,7 +53,7 @@ class Batch:
         """The same batch on another device, queued: the host does not wait."""
         if device == self.device:
             return self
-        groups = [Group(group.pixels.to(device, non_blocking=True), group.index) for group in self.groups]
+        groups = [Group(moved(group.pixels, device), group.index) for group in self.groups]
         return Batch(groups, self.sizes, device, self.first)
 
 
@@ -208,7 +209,7 @@ def head_crops(images: Images | Batch, faces: Faces, size: int, margin: float = 
         raise ValueError(f"the faces belong to {faces.images} images, {len(batch)} were given")
     if not len(faces):
         return torch.zeros(0, 3, size, size, device=batch.device)
-    boxes = faces.boxes.to(batch.device, non_blocking=True)
+    boxes = moved(faces.boxes, batch.device)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=1.0)
     if below:
@@ -216,7 +217,7 @@ def head_crops(images: Images | Batch, faces: Faces, size: int, margin: float = 
     sides = sides * margin
     if on_host(batch):
         return _cut(batch, faces.image_index, centres, sides, size)
-    return batch.texture.crops(faces.image_index.to(batch.device, non_blocking=True), centres, sides, size)
+    return batch.texture.crops(moved(faces.image_index, batch.device), centres, sides, size)
 
 
 def _cut(batch: Batch, image_index: Tensor, centres: Tensor, sides: Tensor, size: int) -> Tensor:

@@ -16,7 +16,7 @@ from .faces import Faces
 from .images import head_crops
 from .routing import select
 from .rules import Rule
-from .transfer import on_device
+from .transfer import moved, on_device
 
 
 def limit_faces(
@@ -151,5 +151,5 @@ def one_crop_per_picture(images: Tensor, faces: Faces, size: int, margin: float)
     """``[B, size, size, 3]``: for every picture its face (the first, where it has more), black where it has none."""
     first = faces.pick(0)
     crops = torch.zeros(faces.images, size, size, 3, device=images.device)
-    crops[first.image_index.to(images.device, non_blocking=True)] = face_crops(images, first, size, margin)
+    crops[moved(first.image_index, images.device)] = face_crops(images, first, size, margin)
     return crops

@@ -18,4 +18,9 @@ def on_device(values: Sequence | Tensor, device: torch.device | str, dtype: torc
     >>> on_device([[1, 2]], "cpu").tolist()
     [[1, 2]]
     """
-    return torch.as_tensor(values, dtype=dtype).to(device, non_blocking=True)
+    return moved(torch.as_tensor(values, dtype=dtype), device)
+
+
+def moved(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """A tensor on ``device``, queued; to the host the copy is waited for, since what comes next reads it there."""
+    return tensor.to(device, non_blocking=torch.device(device).type != "cpu")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..transfer import on_device
+from ..transfer import moved, on_device
 from .preprocessing import preprocessing
 
 CHUNK = 256  # crops in one forward: bounds memory, and larger batches are no faster
@@ -79,7 +79,7 @@ class Classifier:
         device = self.device
         mean = on_device(self.mean, device)[:, None, None]
         std = on_device(self.std, device)[:, None, None]
-        x = crops.to(device, non_blocking=True)
+        x = moved(crops, device)
         x = x.flip(1) if self.bgr else x
         x = ((x - mean) / std).to(self.dtype).contiguous(memory_format=torch.channels_last)
         return self.net(x).float()

@@ -14,7 +14,7 @@ from ..boxes import suppress
 from ..faces import Faces
 from ..images import Batch, resize, unit_range
 from ..padded import PaddedFaces, Room, first_rows, read
-from ..transfer import on_device
+from ..transfer import moved, on_device
 from .headnet import STRIDES, HeadNet
 from .verifier import Verifier
 
@@ -178,11 +178,11 @@ class HeadDetector:
         for group in batch.groups:
             height, width = working_size(group.pixels.shape[1], group.pixels.shape[2], self.area)
             small = resize(group.pixels, height, width)
-            full.append(_Look(small.to(device, non_blocking=True), group.index, (height, width)))
+            full.append(_Look(moved(small, device), group.index, (height, width)))
             if max(height, width) > SECOND_LOOK:
                 size = (max(1, round(height / SHRINK)), max(1, round(width / SHRINK)))
                 tiny = resize(small.permute(0, 2, 3, 1), *size)
-                shrunk.append(_Look(tiny.to(device, non_blocking=True), group.index, size))
+                shrunk.append(_Look(moved(tiny, device), group.index, size))
         boxes = torch.zeros(count, total, 4, device=device)
         scores = torch.full((count, total), NO_BOX, device=device)
         finite = torch.ones(count, dtype=torch.bool, device=device)

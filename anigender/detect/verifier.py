@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..faces import Faces
 from ..images import Batch, head_crops
-from ..transfer import on_device
+from ..transfer import moved, on_device
 from .headnet import Residual, conv
 
 PREFIX = "verifier."  # of its weights in the detector's file
@@ -76,7 +76,7 @@ class Verifier:
             ``[N]`` in 0-1: the sigmoid of the sum of both logits, as of two witnesses who saw different things.
         """
         proposals = Faces(boxes, scores, image_index, on_device(batch.sizes, boxes.device, torch.int64).reshape(-1, 2))
-        crops = head_crops(batch, proposals, self.size, self.margin).to(boxes.device, non_blocking=True)
+        crops = moved(head_crops(batch, proposals, self.size, self.margin), boxes.device)
         mean = on_device(self.mean, crops.device)[:, None, None]
         std = on_device(self.std, crops.device)[:, None, None]
         dtype = next(self.net.parameters()).dtype
