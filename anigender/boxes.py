@@ -72,7 +72,14 @@ def pairwise_iou(first: Tensor, second: Tensor) -> Tensor:
     return shared / union.clamp(min=1e-9)
 
 
-def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float, rounds: int = 16, concentric: float = 0.0) -> Tensor:
+def suppress(
+    boxes: Tensor,
+    valid: Tensor,
+    iou_threshold: float,
+    rounds: int = 16,
+    concentric: float = 0.0,
+    owners: Tensor | None = None,
+) -> Tensor:
     """Greedy non-maximum suppression for a whole batch at once, without asking the device anything.
 
     A box is kept when no kept box before it overlaps it by more than ``iou_threshold``. That rule is a fixed
@@ -86,6 +93,7 @@ def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float, rounds: int = 1
         rounds: see above.
         concentric: the later box goes too when the centres are nearer than this share of the larger box's longer
             side, whatever the sizes: a face in its own head, a head with its shoulders.
+        owners: ``[B, K]``, where a row holds the boxes of several pictures: only those of one meet.
 
     Returns:
         ``[B, K]`` bool: the boxes that stay.
@@ -96,6 +104,8 @@ def suppress(boxes: Tensor, valid: Tensor, iou_threshold: float, rounds: int = 1
         sides = (boxes[..., 2:] - boxes[..., :2]).amax(-1)
         apart = (centres[..., :, None, :] - centres[..., None, :, :]).abs().amax(-1)
         overlaps |= apart < concentric * torch.maximum(sides[..., :, None], sides[..., None, :])
+    if owners is not None:
+        overlaps &= owners[..., :, None] == owners[..., None, :]
     earlier = torch.ones(overlaps.shape[-2:], dtype=torch.bool, device=boxes.device).tril(-1)
     overlaps = overlaps & earlier & valid[:, None, :]
     keep = valid

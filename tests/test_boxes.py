@@ -139,6 +139,13 @@ def test_concentric_boxes_are_one_head(second: Box, stays: bool) -> None:
     assert suppress(rows, every, 0.5, concentric=0.25).tolist() == [[True, stays]]
 
 
+def test_boxes_of_different_pictures_do_not_meet() -> None:
+    rows = torch.tensor([[0.0, 0, 10, 10], [1, 0, 11, 10], [0, 0, 10, 10], [1, 0, 11, 10]])[None]
+    every, owners = torch.ones(1, 4, dtype=torch.bool), torch.tensor([[0, 0, 1, 2]])
+    assert suppress(rows, every, 0.5).tolist() == [[True, False, False, False]]
+    assert suppress(rows, every, 0.5, owners=owners).tolist() == [[True, False, True, True]]
+
+
 def test_a_suppressed_box_suppresses_nothing() -> None:
     chain = torch.tensor([[[0.0, 0, 10, 10], [4, 0, 14, 10], [8, 0, 18, 10], [12, 0, 22, 10]]])
     assert suppress(chain, torch.ones(1, 4, dtype=torch.bool), 0.3).tolist() == [[True, False, True, False]]

@@ -12,6 +12,7 @@ import subprocess
 import time
 import zlib
 from collections.abc import Callable
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
 from anigender.captions import CaptionError, read_caption, write_caption
-from anigender.cli import inputs, main
 from anigender.detect.cascade_file import parse, read_cascade
 from anigender.evaluate.html_report import html_report, plot, table
 from anigender.folders import MAX_PIXELS, NOT_READ, ImageError, find_images, picture_size, read_frames, read_image
 from anigender.folders import Result as Found
-from anigender.pipeline import Pipeline
 from anigender.png import png_bytes
 from anigender.records import line, record
 from anigender.train import dataset
@@ -43,17 +42,9 @@ NAMES = (
 
 
 @pytest.fixture
-def run(painted: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """The command line in this process, on painted pictures."""
-    monkeypatch.setattr(inputs, "load", lambda *_, **__: painted)
-
-    def running(*arguments: Any) -> Result:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return running
+def run(anigender: Callable[..., Result]) -> Callable[..., Result]:
+    """The command line in this process, on painted pictures, whatever its exit status."""
+    return partial(anigender, status=None)
 
 
 # -- names -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..classify.gendernet import trunk_shape
+from ..classify.state import fill
 from ..detect.headnet import Residual, conv
 
 WIDTHS, DEPTHS = (32, 64, 96, 104), (1, 1, 1, 1)
@@ -86,24 +88,11 @@ def matches(keys: Mapping[str, Tensor]) -> bool:
 
 def build(state: Mapping[str, Tensor], settings: Mapping[str, str] | None = None) -> IdentityNet:
     """A net of the state dict's own widths and depths, with its weights; there is nothing to set."""
-    widths, depths = [state["stem.0.weight"].shape[0]], []
-    for i in range(4):
-        blocks = {int(name.split(".")[2]) for name in state if name.startswith(f"stages.{i}.")}
-        depths.append(len(blocks) - (i > 0))
-        if i:
-            widths.append(state[f"stages.{i}.0.0.weight"].shape[0])
+    widths, depths = trunk_shape(state)
     colours = state["palette.weight"].shape[0]
     places = round(((state["scale.running_mean"].shape[0] - 2 * sum(widths)) / colours) ** 0.5)
     with torch.device("meta"):
         net = IdentityNet(widths, depths, colours, places)
         if "fc.weight" in state:  # fine-tuned for certain characters
             net.fc = nn.Linear(net.width, state["fc.weight"].shape[0])
-    net.load_state_dict(
-        {
-            name: state[name].float() if name in state else torch.zeros((), dtype=torch.int64)
-            for name in net.state_dict()
-            if name in state or name.endswith("num_batches_tracked")
-        },
-        assign=True,
-    )
-    return net
+    return fill(net, state)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..detect.headnet import Residual, conv
+from .state import fill
 
 WIDTHS = (32, 64, 160, 224)
 DEPTHS = (1, 2, 3, 2)
@@ -71,29 +72,27 @@ def matches(keys: Mapping[str, Tensor]) -> bool:
     return {"stem.0.weight", "stages.0.0.first.0.weight", "fc.weight"} <= keys.keys()
 
 
-def build(state: Mapping[str, Tensor], settings: Mapping[str, str] | None = None) -> GenderNet:
-    """A net of the state dict's own widths and depths, with its weights; there is nothing to set.
-
-    Raises:
-        ValueError: the head is no part of the crop.
-    """
+def trunk_shape(state: Mapping[str, Tensor]) -> tuple[list[int], list[int]]:
+    """Widths and depths of the four stages behind the stem, from a state dict's keys and shapes."""
     widths, depths = [state["stem.0.weight"].shape[0]], []
     for i in range(4):
         blocks = {int(name.split(".")[2]) for name in state if name.startswith(f"stages.{i}.")}
         depths.append(len(blocks) - (i > 0))
         if i:
             widths.append(state[f"stages.{i}.0.0.weight"].shape[0])
+    return widths, depths
+
+
+def build(state: Mapping[str, Tensor], settings: Mapping[str, str] | None = None) -> GenderNet:
+    """A net of the state dict's own widths and depths, with its weights; there is nothing to set.
+
+    Raises:
+        ValueError: the head is no part of the crop, or weights are missing, left over or of another shape.
+    """
+    widths, depths = trunk_shape(state)
     head = None if "head" not in state else state["head"].double().tolist()
     if head is not None and not (len(head) == 4 and 0 <= head[0] < head[2] <= 1 and 0 <= head[1] < head[3] <= 1):
         raise ValueError(f"its head is {head}, expected x0, y0, x1, y1 from 0 to 1")
     with torch.device("meta"):
         net = GenderNet(widths, depths, state["fc.weight"].shape[0], head)
-    net.load_state_dict(
-        {
-            name: state[name].float() if name in state else torch.zeros((), dtype=torch.int64)
-            for name in net.state_dict()
-            if name in state or name.endswith("num_batches_tracked")
-        },
-        assign=True,
-    )
-    return net
+    return fill(net, state)

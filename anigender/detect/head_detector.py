@@ -158,10 +158,8 @@ class HeadDetector:
             order = scores.argsort(descending=True, stable=True)
             order = order[image[order].argsort(stable=True)]
             boxes, scores, image = boxes[order], scores[order], image[order]
-            # Pictures side by side, far apart: no box then meets one of another picture.
-            aside = image[:, None] * (2.0 * max(max(size) for size in batch.sizes))
             valid = scores >= max(self.threshold, 0.0)
-            kept = suppress((boxes + aside)[None], valid[None], self.iou_threshold, 16, CONCENTRIC)[0]
+            kept = suppress(boxes[None], valid[None], self.iou_threshold, 16, CONCENTRIC, image[None])[0]
             faces = kept.sum()
             rows = first_rows(kept, room.faces)
             boxes, scores, image = boxes[rows], scores[rows], _filled(image[rows], faces, count)

@@ -10,15 +10,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from click.testing import Result
 from PIL import Image
 
-from anigender.cli import inputs, main
 from anigender.folders import find_images, process, read_image
 from anigender.pipeline import Pipeline
 from anigender.tags import parse_tags
@@ -39,17 +39,9 @@ def test_killed_at_a_random_instant(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.fixture
-def run(painted: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
-    """The command line in this process, on painted pictures."""
-    monkeypatch.setattr(inputs, "load", lambda *_, **__: painted)
-
-    def running(*arguments: object) -> Result:
-        result = CliRunner().invoke(main, [str(argument) for argument in arguments])
-        if result.exception is not None and not isinstance(result.exception, SystemExit):
-            raise result.exception
-        return result
-
-    return running
+def run(anigender: Callable[..., Result]) -> Callable[..., Result]:
+    """The command line in this process, on painted pictures, whatever its exit status."""
+    return partial(anigender, status=None)
 
 
 @pytest.fixture
