@@ -168,8 +168,8 @@ def resize(pixels: Tensor, height: int, width: int) -> Tensor:
 
 
 def unit_range(x: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
-    """uint8 0-255 or float, a little out of range perhaps, to ``dtype`` in 0-1; NaN stays NaN."""
-    return x.to(dtype) / 255 if x.dtype == torch.uint8 else x.to(dtype).clamp(0, 1)
+    """uint8 0-255 or float, a little out of range perhaps, to ``dtype`` in 0-1, in new memory; NaN stays NaN."""
+    return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype).clamp(0, 1)
 
 
 def on_host(batch: Batch) -> bool:

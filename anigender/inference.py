@@ -8,6 +8,8 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from .fused import fuse
+
 Net = TypeVar("Net", bound=nn.Module)
 
 
@@ -58,6 +60,7 @@ def fold_batch_norms(net: Net) -> Net:
 
 
 def ready(net: Net, device: torch.device | str, dtype: torch.dtype | None) -> Net:
-    """Eval mode, folded, frozen, channels-last, on ``device`` in ``dtype`` (:func:`native_dtype` where None)."""
+    """Eval mode, folded, fused, frozen, channels-last, on ``device`` in ``dtype`` (:func:`native_dtype` where None)."""
     net = fold_batch_norms(net.eval().requires_grad_(False))
+    fuse(net)
     return placed(net, device, dtype or native_dtype(device))

@@ -23,6 +23,7 @@ import anigender
 from anigender.classify import classifier_crops
 from anigender.folders import read_image
 from anigender.images import check
+from anigender.pipeline import CHUNK, CHUNK_ON_CPU
 from benchmarks.report import about, write_report
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -54,20 +55,23 @@ def one_pass(pipeline: anigender.Pipeline, paths: list[Path]) -> tuple[dict[str,
         if torch.cuda.is_available():
             torch.cuda.synchronize()
         now = time.perf_counter()
-        stages[name] = now - start
+        stages[name] = stages.get(name, 0.0) + now - start
         start = now
 
     images = [read_image(path) for path in paths]
     lap("decode")
-    batch = check(images)
-    lap("check")
-    faces = pipeline.detector.detect(batch)
-    lap("detector")
-    crops = classifier_crops(batch, faces, pipeline.classifier)
-    lap("crops")
-    pipeline.classifier.classify(crops)
-    lap("classifier")
-    return stages, len(faces)
+    found, chunk = 0, CHUNK_ON_CPU if pipeline.detector.device.type == "cpu" else CHUNK
+    for first in range(0, len(images), chunk):  # as the pipeline does
+        batch = check(images[first : first + chunk])
+        lap("check")
+        faces = pipeline.detector.detect(batch)
+        lap("detector")
+        crops = classifier_crops(batch, faces, pipeline.classifier)
+        lap("crops")
+        pipeline.classifier.classify(crops)
+        lap("classifier")
+        found += len(faces)
+    return stages, found
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 
+from anigender.characters import identity as identity_training
+from anigender.characters.backbones import load_backbone
 from anigender.classify import read_classifier
 from anigender.classify.gendernet import GenderNet
 from anigender.detect import read_head_detector
@@ -555,6 +557,29 @@ def test_a_stopped_gender_training_ends_as_one_that_was_not(
         assert all(torch.equal(value, nets[1][part][name]) for name, value in nets[0][part].items())
     assert torch.equal(nets[0]["history"]["loss"], nets[1]["history"]["loss"])
     assert int(nets[0]["history"]["seen"].sum()) > 0
+
+
+def test_a_stopped_identity_training_ends_as_one_that_was_not(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store(tiny, tmp_path)
+    monkeypatch.setattr(identity_training, "LOOK", 2)
+    nets = []
+    for name, stopped in (("whole", False), ("stopped", True)):
+        options = identity_training.Options(tiny, tmp_path / f"{name}.safetensors", steps=4)
+        if stopped:
+            with monkeypatch.context() as patch:
+                patch.setattr(identity_training, "save_checkpoint", lambda *state: (save_checkpoint(*state), 1 / 0))
+                with pytest.raises(ZeroDivisionError):
+                    identity_training.train(options)
+            options.resume = True
+        identity_training.train(options)
+        nets.append(load_checkpoint(tmp_path / f"{name}.checkpoint.pt"))
+        assert [line["step"] for line in log(tmp_path / f"{name}.log.jsonl")] == [2, 4]
+    for part in ("model", "average"):
+        assert all(torch.equal(value, nets[1][part][name]) for name, value in nets[0][part].items())
+    backbone = load_backbone(str(tmp_path / "whole.safetensors"))
+    assert backbone(torch.rand(2, 3, backbone.size, backbone.size)).shape == (2, backbone.net.width)
 
 
 def test_distrusted_pictures_have_smaller_targets(tiny: Path, tmp_path: Path) -> None:

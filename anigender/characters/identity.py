@@ -9,9 +9,7 @@ the pictures' own colours.
 
 from __future__ import annotations
 
-import time
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +18,23 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..inference import placed
 from ..train.augment import augment, plain
-from ..train.checkpoints import Average, Log, cosine, half_precision, parameter_groups
+from ..train.checkpoints import (
+    Average,
+    Log,
+    cosine,
+    half_precision,
+    load_checkpoint,
+    parameter_groups,
+    save_checkpoint,
+)
 from ..train.crop_store import Pixels
 from ..train.crops import Crops, labelled_crops, unlabelled_crops
+from ..train.learning import single_threaded
 from ..train.student import contrast
 from ..weights import ASSETS, read_weights, save_weights
 from .identitynet import COLOURS, IdentityNet
@@ -41,21 +48,22 @@ LABELLED, UNLABELLED = 56, 40  # identities in a batch, two views each
 STRENGTH = 0.3
 TEMPERATURE = 0.1
 SOFTNESS = 0.02  # of the palette
+LOOK = 200  # steps between two looks at characters it does not learn from
 MEAN, STD = 0.5, 0.25
 
 
 @dataclass
 class Options:
-    """What a run needs; it ends after ``steps`` or ``minutes``, whichever comes first."""
+    """What a run needs."""
 
     data: Path
     output: Path
     detector: str = "auto"
-    steps: int = 6000
-    minutes: float = 60.0
+    steps: int = 2000
     learning_rate: float = 2e-3
     seed: int = 0
     device: str = "cpu"
+    resume: bool = False
 
 
 class Student(nn.Module):
@@ -96,8 +104,11 @@ def begin(net: IdentityNet, path: Path, pixels: Tensor, seed: int) -> None:
     net.set_palette(torch.from_numpy(np.asarray(centres, np.float32)), SOFTNESS)
 
 
-class Pairs(IterableDataset):
-    """Endless batches of two views of each identity: ``[2 B, 3, S, S]`` and identities ``[2 B]``."""
+class Pairs(Dataset):
+    """The batches of a training: two views of each identity ``[2 B, 3, S, S]``, and identities ``[2 B]``.
+
+    What a batch holds depends on the seed and its number alone.
+    """
 
     def __init__(self, crops: Crops, unlabelled: Pixels, seed: int) -> None:
         self.crops, self.unlabelled, self.seed = crops, unlabelled, seed
@@ -106,21 +117,19 @@ class Pairs(IterableDataset):
             groups[picture.character].append(i)
         self.groups = list(groups.values())
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        torch.set_num_threads(1)
-        cv2.setNumThreads(0)
-        rng = np.random.default_rng(self.seed)
+    def __getitem__(self, step: int) -> tuple[Tensor, Tensor]:
+        """One batch."""
+        rng = np.random.default_rng((self.seed, step))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        while True:
-            chosen = rng.choice(len(self.groups), min(LABELLED, len(self.groups)), replace=False)
-            rows = np.stack([rng.choice(own, 2, replace=len(own) < 2) for own in (self.groups[i] for i in chosen)])
-            more = rng.choice(len(self.unlabelled), min(UNLABELLED, len(self.unlabelled)), replace=False)
-            identity = torch.cat((torch.from_numpy(chosen), torch.from_numpy(more) + len(self.groups)))
-            views = []
-            for column in (0, 1):
-                pixels = torch.cat((self.crops.pixels[rows[:, column]], self.unlabelled[more]))
-                views.append(augment(pixels, SIZE, rng, generator, STRENGTH, float(rng.uniform(*MARGINS)) / 1.08))
-            yield torch.cat(views), identity.repeat(2)
+        chosen = rng.choice(len(self.groups), min(LABELLED, len(self.groups)), replace=False)
+        rows = np.stack([rng.choice(own, 2, replace=len(own) < 2) for own in (self.groups[i] for i in chosen)])
+        more = rng.choice(len(self.unlabelled), min(UNLABELLED, len(self.unlabelled)), replace=False)
+        identity = torch.cat((torch.from_numpy(chosen), torch.from_numpy(more) + len(self.groups)))
+        views = []
+        for column in (0, 1):
+            pixels = torch.cat((self.crops.pixels[rows[:, column]], self.unlabelled[more]))
+            views.append(augment(pixels, SIZE, rng, generator, STRENGTH, float(rng.uniform(*MARGINS)) / 1.08))
+        return torch.cat(views), identity.repeat(2)
 
 
 def normalise(x: Tensor, device: str) -> Tensor:
@@ -144,8 +153,9 @@ def recall_at_1(student: Student, crops: Crops, device: str) -> float:
 
 
 def train(options: Options) -> None:
-    """Train, keep the moving average, write it to ``options.output`` at every look, with a log beside it."""
+    """Run (or resume) a training; at every look the moving average is written to ``options.output``."""
     torch.manual_seed(options.seed)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     learn, judge = labelled_crops(options.data, options.detector, options.output.parent)
     unlabelled = unlabelled_crops(options.data, options.output.parent)
     student = Student()
@@ -153,34 +163,42 @@ def train(options: Options) -> None:
     begin(student.net, ASSETS / "gender.safetensors", some, options.seed)
     student = placed(student, options.device)
     average = Average(student, 0.998)
-    optimizer = torch.optim.AdamW(
+    optimiser = torch.optim.AdamW(
         parameter_groups(student, 0.03), options.learning_rate
     )  # the palette gets no gradient
-    log = Log(options.output.with_suffix(".jsonl"), resume=False)
-    batches = iter(DataLoader(Pairs(learn, unlabelled, options.seed), batch_size=None, num_workers=1))
-    start, losses = time.monotonic(), []
-    for step in tqdm(range(options.steps), unit="step"):
-        done = max(step / options.steps, (time.monotonic() - start) / 60 / options.minutes)
-        for group in optimizer.param_groups:
-            group["lr"] = options.learning_rate * cosine(round(done * 10_000), 10_000, 300)
-        views, identity = next(batches)
-        if done < LARGE_FROM:
+    checkpoint, done = options.output.with_suffix(".checkpoint.pt"), 0
+    if options.resume:
+        state = load_checkpoint(checkpoint)
+        student.load_state_dict(state["model"])
+        average.model.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        done = average.steps = state["step"]
+    log = Log(options.output.with_suffix(".log.jsonl"), options.resume)
+    steps = range(done, options.steps)
+    pairs = Pairs(learn, unlabelled, options.seed)
+    batches = DataLoader(pairs, None, sampler=steps, num_workers=1, worker_init_fn=single_threaded)
+    losses: list[float] = []
+    bar = tqdm(batches, desc="identity", initial=done, total=options.steps, unit="step")
+    for step, (views, identity) in zip(steps, bar, strict=True):
+        for group in optimiser.param_groups:
+            group["lr"] = options.learning_rate * cosine(step, options.steps, min(100, options.steps // 10 + 1))
+        if step < LARGE_FROM * options.steps:
             views = F.interpolate(views, (SMALL, SMALL), mode="bilinear", antialias=True, align_corners=False)
         loss = contrast(student(normalise(views, options.device)), identity.to(options.device), TEMPERATURE)
-        optimizer.zero_grad(set_to_none=True)
+        optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), 5.0)
-        optimizer.step()
+        optimiser.step()
         average.update(student)
         losses.append(float(loss.detach()))
-        last = done >= 1 or step + 1 == options.steps
-        if last or (step + 1) % 200 == 0:
+        bar.set_postfix(loss=f"{losses[-1]:.3f}")
+        if (step + 1) % LOOK == 0 or step + 1 == options.steps:
             recall = recall_at_1(average.model, judge, options.device)
             log.write(step=step + 1, loss=round(float(np.mean(losses)), 4), recall_at_1=round(recall, 4))
             losses.clear()
             save(average.model.net, options.output)
-        if last:
-            break
+            state = {"step": step + 1, "model": student.state_dict(), "average": average.model.state_dict()}
+            save_checkpoint(checkpoint, state | {"optimiser": optimiser.state_dict()})
 
 
 def save(net: IdentityNet, path: Path) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ..fused import convolved
 from .state import State, build_head, fill, inputs_of, outputs_of, prefix_of, split
 
 ANCHOR = "layer1.0.conv1.weight"
@@ -77,12 +78,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, H, W]`` to ``[B, outer, H / stride, W / stride]``."""
         shortcut = x if self.downsample is None else self.downsample(x)
-        # In place: nothing needs what is overwritten, not even learning, and memory is what this waits for.
-        x = self.bn2(self.conv2(self.bn1(self.conv1(x)).relu_()))
-        if self.bottleneck:
-            x = self.bn3(self.conv3(x.relu_()))
-        x += shortcut
-        return x.relu_()
+        x = convolved(self.conv1, self.bn1, x)
+        if not self.bottleneck:
+            return convolved(self.conv2, self.bn2, x, shortcut)
+        return convolved(self.conv3, self.bn3, convolved(self.conv2, self.bn2, x), shortcut)
 
 
 class ResNet(nn.Module):
@@ -140,7 +139,7 @@ class ResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, 3, H, W]`` to ``[B, outputs]``."""
-        x = self.maxpool(self.bn1(self.conv1(x)).relu_())
+        x = self.maxpool(convolved(self.conv1, self.bn1, x))
         for i in range(self.layers):
             x = getattr(self, f"layer{i + 1}")(x)
         pooled = x.mean((2, 3))

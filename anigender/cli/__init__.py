@@ -8,6 +8,8 @@ from typing import Any
 
 import click
 
+from ..memory import keep_freed_memory
+
 COMMANDS = {
     "classify": "classify",
     "tag": "tag",
@@ -69,3 +71,4 @@ def main() -> None:
     Everything runs on this machine, with models that come with the package. Exit status: 0 all good,
     1 some inputs failed (they are listed at the end, the rest is done), 2 wrong usage.
     """
+    keep_freed_memory()

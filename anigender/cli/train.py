@@ -360,8 +360,8 @@ def characters(**options: Any) -> None:
 
 @command.command("identity")
 @_common
-@click.option("--steps", default=6000, show_default=True, type=click.IntRange(1))
-@click.option("--minutes", default=60.0, show_default=True, type=click.FloatRange(0, min_open=True), help="At most.")
+@_resume
+@click.option("--steps", default=2000, show_default=True, type=click.IntRange(1), help="Of 192 views each.")
 @click.option("--detector", default="auto", show_default=True, help="Finds the heads: auto, or a weights file.")
 def identity(**options: Any) -> None:
     """Train the net that deep features come from, by telling the characters of a data set apart.

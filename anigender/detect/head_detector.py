@@ -7,12 +7,11 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..boxes import suppress
 from ..faces import Faces
-from ..images import Batch, resize, unit_range
+from ..images import Batch, resize
 from ..padded import PaddedFaces, Room, first_rows, read
 from ..transfer import moved, on_device
 from .headnet import STRIDES, HeadNet
@@ -144,7 +143,11 @@ class HeadDetector:
         """The same, without the host's waiting for anything where ``room`` is limited. The batch is not empty."""
         scores, boxes, finite = self._candidates(batch)
         lowest = self.threshold if self.verifier is None else self.proposal_threshold
-        keep = suppress(boxes, scores >= lowest, self.iou_threshold)
+        valid = scores >= lowest
+        if valid.is_cpu:  # where asking costs nothing: rows are sorted, what is behind the last proposal says nothing
+            most = max(1, int(valid.sum(1).max()))
+            scores, boxes, valid = scores[:, :most], boxes[:, :most], valid[:, :most]
+        keep = suppress(boxes, valid, self.iou_threshold)
         if self.verifier is not None:
             keep &= keep.cumsum(1) <= PROPOSALS
         keep &= (boxes[..., 2:] - boxes[..., :2]).amin(-1) >= max(self.minimum_size, 1.0)
@@ -230,11 +233,20 @@ class HeadDetector:
         """The pictures normalised and padded into one canvas size; notes in ``finite [B]`` which hold no NaN."""
         mean = on_device(self.mean, self.device)[:, None, None]
         std = on_device(self.std, self.device)[:, None, None]
-        padded = []
+        shape = (sum(len(look.places) for look in members), 3, *canvas)
+        padded = torch.empty(shape, device=self.device, memory_format=torch.channels_last)
+        if any(look.size != canvas for look in members):
+            padded.zero_()
+        first = 0
         for look in members:
             if look.pixels.dtype.is_floating_point:
                 rows = on_device(look.places, finite.device)
                 finite[rows] &= look.pixels.flatten(1).sum(1, dtype=torch.float32).isfinite()
-            x = (unit_range(look.pixels) - mean) / std
-            padded.append(F.pad(x, (0, canvas[1] - look.size[1], 0, canvas[0] - look.size[0])))
-        return torch.cat(padded).to(self.dtype).contiguous(memory_format=torch.channels_last)
+            own = padded[first : first + len(look.places), :, : look.size[0], : look.size[1]]
+            own.copy_(look.pixels)  # converted where it is needed: memory is what this waits for
+            scale = 255.0 if look.pixels.dtype == torch.uint8 else 1.0
+            if look.pixels.dtype.is_floating_point:
+                own.clamp_(0, 1)
+            own.sub_(mean * scale).div_(std * scale)
+            first += len(look.places)
+        return padded.to(self.dtype)

@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..fused import convolved
+
 STRIDES = (8, 16, 32)
 BASE_SIDE = 4.0  # a side of exp(0) is this many strides: the middle of each level's range of head sizes
 
@@ -37,9 +39,7 @@ class Residual(nn.Module):
         self.second = nn.Sequential(nn.Conv2d(width, width, 3, 1, 1, bias=False), norm)
 
     def forward(self, x: Tensor) -> Tensor:
-        found = self.second(self.first(x))
-        found += x  # in place: nothing needs the sum's parts, and memory is what this waits for
-        return F.relu_(found)
+        return convolved(self.second[0], self.second[1], self.first(x), x)
 
 
 class RawHeads(NamedTuple):

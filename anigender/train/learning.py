@@ -138,7 +138,7 @@ def steps_per_epoch(pictures: int, batch: int) -> int:
     return -(-pictures // batch)
 
 
-def _alone(_: int) -> None:
+def single_threaded(_: int) -> None:
     """A process among several computes with one thread."""
     torch.set_num_threads(1)
     cv2.setNumThreads(0)
@@ -187,7 +187,7 @@ class Learning:
         weight = trusted(self._balance, self.trust, self.crops.labels)
         steps = Epoch(self.crops, weight, self.model.classifier, self.plan, self.epoch)
         workers = self.plan.workers
-        batches = DataLoader(steps, batch_size=None, num_workers=workers, worker_init_fn=_alone)
+        batches = DataLoader(steps, batch_size=None, num_workers=workers, worker_init_fn=single_threaded)
         name = f"epoch {self.epoch + 1}/{self.plan.recipe.epochs}"
         total = 0.0
         bar = tqdm(batches, desc=name, total=len(steps), unit="step", disable=None)
