@@ -2,7 +2,7 @@
 
 Their way, for each picture: decode with Pillow, OpenCV 4's LBP cascade on equalised grey, each face cut and resized to
 224 pixels by Pillow, a ResNet-18 in onnxruntime for one face at a time. Ours: the default pipeline on the same files as
-the command line works on them, in batches, decoding ahead and with its settings for memory; where the time goes is
+the command line works on them, in batches, decoding ahead and with its settings; where the time goes is
 measured in passes that do one thing after another. OpenCV 4 and onnxruntime may be in an interpreter of their own
 (``--opencv4 PYTHON``), which works in a process of its own. Both ways are asked in turn; decoding counts on both sides.
 That their cascade finds fewer faces, and so has less to classify, is to its advantage: the number found is shown.
@@ -26,7 +26,7 @@ import torch
 
 import anigender
 from anigender.folders import process
-from anigender.memory import keep_freed_memory
+from anigender.tuning import tune
 from benchmarks.classifier import resnet
 from benchmarks.report import about, write_report
 from benchmarks.throughput import PICTURES, make_files, one_pass
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    keep_freed_memory()
+    tune()
     pipeline = anigender.load(device="cpu")
     rows = []
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..memory import keep_freed_memory
+from ..tuning import tune
 
 COMMANDS = {
     "classify": "classify",
@@ -71,4 +71,4 @@ def main() -> None:
     Everything runs on this machine, with models that come with the package. Exit status: 0 all good,
     1 some inputs failed (they are listed at the end, the rest is done), 2 wrong usage.
     """
-    keep_freed_memory()
+    tune()

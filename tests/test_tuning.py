@@ -1,20 +1,21 @@
-"""The command line keeps what it frees; whoever has said otherwise is left alone."""
+"""The command line keeps the memory it frees and the kernels it made; whoever has said otherwise is left alone."""
 
 from __future__ import annotations
 
 import ctypes
+import os
 import subprocess
 import sys
 
 import pytest
 
-from anigender.memory import ENVIRONMENT, keep_freed_memory
+from anigender.tuning import ENVIRONMENT, KERNELS, keep_freed_memory, tune
 
 GLIBC = sys.platform == "linux" and hasattr(ctypes.CDLL(None), "gnu_get_libc_version")
 # Page faults of filling a block of 8 MB a hundred times, once it and one as large have been freed.
 FAULTS = """
 import ctypes, resource, sys
-from anigender.memory import keep_freed_memory
+from anigender.tuning import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 size, malloc, free = 8 << 20, ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
@@ -53,3 +54,13 @@ def test_somebody_elses_settings_stay(monkeypatch: pytest.MonkeyPatch, name: str
 def test_other_systems_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "win32")
     assert keep_freed_memory() is False
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "4096"), ("7", "7")])
+def test_kernels_are_kept(monkeypatch: pytest.MonkeyPatch, before: str | None, after: str) -> None:
+    (name,) = KERNELS
+    monkeypatch.setenv(name, before or "")
+    if before is None:
+        monkeypatch.delenv(name)
+    tune()
+    assert os.environ[name] == after
