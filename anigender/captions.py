@@ -20,6 +20,7 @@ from .tags import merge_tags, parse_tags
 Mode = Literal["skip", "overwrite", "append", "prepend"]
 MODES: tuple[Mode, ...] = get_args(Mode)
 Outcome = Literal["written", "unchanged", "skipped"]
+BYTE_ORDER_MARK = "\ufeff"
 
 
 class CaptionError(ValueError):
@@ -60,7 +61,9 @@ def caption_path(image: str | os.PathLike[str], extension: str = ".txt") -> Path
 
 
 def read_caption(path: str | os.PathLike[str]) -> str | None:
-    r"""The text of a sidecar without a byte-order mark and with ``\n`` as line end; None where there is no file.
+    r"""The text of a sidecar with ``\n`` as line end, without byte-order marks; None where there is no file.
+
+    Joined files have such marks in their middle, where they would be read as letters of a tag.
 
     Raises:
         CaptionError: the file is not UTF-8 text.
@@ -72,7 +75,7 @@ def read_caption(path: str | os.PathLike[str]) -> str | None:
         return None
     advice = "save it as UTF-8 or move it away; it was left as it is"
     try:
-        text = data.decode("utf-8-sig")
+        text = data.decode("utf-8").replace(BYTE_ORDER_MARK, "")
     except UnicodeDecodeError as error:
         raise CaptionError(f"{path} is not UTF-8 text (byte {error.start}): {advice}") from error
     if "\0" in text:  # UTF-16 without a mark, or no text at all
@@ -148,8 +151,8 @@ def _check_link(path: Path) -> None:
 
 def _combine(text: str, new: Sequence[str], first: bool, separator: str, replace_counts: bool) -> str:
     for tag in new:
-        # A byte-order mark in front is read as the file's own, and the tag is another one then.
-        if parse_tags(tag, separator) != [tag] or tag.startswith("\ufeff"):
+        # A byte-order mark is not read again, and the tag is another one then.
+        if parse_tags(tag, separator) != [tag] or BYTE_ORDER_MARK in tag:
             raise ValueError(f"tag {tag!r} would not be one tag in a caption with the separator {separator!r}")
     if not new:
         return text

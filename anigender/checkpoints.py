@@ -105,7 +105,7 @@ def _check_archive(path: Path, stream: BinaryIO) -> None:
     """Refuse archives that torch.save does not write, before anything of them is unpacked."""
     try:
         archive = zipfile.ZipFile(stream)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError) as error:
         raise ValueError(f"{path} is cut off or broken ({error}); copy or download it again") from error
     with archive:
         entries = archive.infolist()
@@ -129,7 +129,7 @@ def _check_archive(path: Path, stream: BinaryIO) -> None:
             raise ValueError(f"{path} lists its tensors in {lists[0].file_size:,} bytes, too many to be a state dict")
         try:
             pickled = archive.read(lists[0])
-        except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, EOFError) as error:
+        except (zipfile.BadZipFile, NotImplementedError, OSError, ValueError, RuntimeError, EOFError) as error:
             raise ValueError(f"{path} is cut off or broken ({error}); copy or download it again") from error
         _check_globals(path, io.BytesIO(pickled), 1)
 

@@ -19,7 +19,7 @@ from .faces import Face, Faces
 from .images import to_rgb, unit_range
 from .transfer import on_device
 
-LETTERS = string.ascii_lowercase + string.digits + " %."
+LETTERS = string.ascii_lowercase + string.digits + " %._-()'"
 
 
 @lru_cache(maxsize=32)
@@ -50,10 +50,16 @@ def rasterise(text: str, height: int, device: torch.device | str = "cpu") -> Ten
 
 
 def label_of(face: Face, labels: bool = True, confidences: bool = True) -> str:
-    """What is written at a face: ``female 98%``; the detection score where it is not classified."""
-    if face.gender is None or face.confidence is None:
-        return f"{face.detection:.0%}" if confidences else ""
-    return " ".join(([face.gender] if labels else []) + ([f"{face.confidence:.0%}"] if confidences else []))
+    """What is written at a face: ``asuka female 98%``, without a name where it has none.
+
+    The percentage is the gender's; the detection score where a face is not classified.
+    """
+    parts = [face.name] if labels and face.name else []
+    if labels and face.gender is not None:
+        parts.append(face.gender)
+    if confidences:
+        parts.append(f"{face.detection if face.confidence is None else face.confidence:.0%}")
+    return " ".join(parts)
 
 
 def draw_faces(
@@ -64,7 +70,7 @@ def draw_faces(
     Args:
         images: ``[B, H, W, C]`` float, 1, 3 or 4 channels.
         faces: of those pictures; best in host memory already.
-        labels: write the gender.
+        labels: write the name of a character, where one is known, and the gender.
         confidences: write its probability.
         line_width: of the boxes in pixels; chosen by the size of the pictures where 0.
 

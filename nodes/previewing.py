@@ -16,7 +16,9 @@ class PreviewGender:
     """``IMAGE`` with the faces drawn in, shown on the node."""
 
     CATEGORY = CATEGORY
-    DESCRIPTION = "Shows the pictures with a box, the gender and its probability at every face."
+    DESCRIPTION = (
+        "Shows the pictures with a box, the gender and its probability at every face, and names where faces have them."
+    )
     SEARCH_ALIASES = ("draw boxes", "visualize detections", "preview faces", "annotate", "show gender")
     RETURN_TYPES = ("IMAGE",)
     RETURN_NAMES = ("image",)
@@ -29,7 +31,10 @@ class PreviewGender:
         return {
             "required": {
                 "image": IMAGE,
-                "labels": ("BOOLEAN", {"default": True, "tooltip": "Write female or male at each face."}),
+                "labels": (
+                    "BOOLEAN",
+                    {"default": True, "tooltip": "Write female or male at each face, and its name where it has one."},
+                ),
                 "confidences": ("BOOLEAN", {"default": True, "tooltip": "Write the probability at each face."}),
                 "line_width": (
                     "INT",

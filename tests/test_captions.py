@@ -20,6 +20,7 @@ from anigender.captions import (
     shared_captions,
     write_caption,
 )
+from anigender.tags import parse_tags
 
 NEW = ["1girl", "solo"]
 
@@ -161,6 +162,14 @@ def test_an_unchanged_caption_is_not_touched(tmp_path: Path) -> None:
     assert path.stat().st_mtime == 1 and path.read_bytes().startswith(b"\xef")
 
 
+@pytest.mark.parametrize("text", ["\ufeff\ufeffhat", "hat\ufeff", " \ufeff, hat"])
+def test_marks_of_joined_files_are_no_tags(tmp_path: Path, text: str) -> None:
+    (tmp_path / "a.txt").write_text(text, "utf-8")
+    assert write_caption(tmp_path / "a.png", ["solo"], "append") == "written"
+    assert parse_tags(read_caption(tmp_path / "a.txt") or "", ", ") == ["hat", "solo"]
+    assert write_caption(tmp_path / "a.png", ["solo"], "append") == "unchanged"
+
+
 def test_a_failure_leaves_the_caption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
     path.write_text("hat")
@@ -182,6 +191,7 @@ def test_a_failure_leaves_the_caption(tmp_path: Path, monkeypatch: pytest.Monkey
         (["red hair"], {"mode": "append", "separator": " "}, "'red hair' would not be one tag"),
         (["a, b"], {"mode": "prepend"}, "'a, b' would not be one tag"),
         (["\ufeffhat"], {"mode": "append"}, "would not be one tag"),
+        (["h\ufeffat"], {"mode": "append"}, "would not be one tag"),
     ],
 )
 def test_wrong_arguments(tmp_path: Path, tags: list[str], options: dict, says: str) -> None:

@@ -195,6 +195,16 @@ def test_a_truncated_file_is_refused(tmp_path: Path, zipped: bool, share: float)
         read_checkpoint(path)
 
 
+def of_a_later_zip() -> bytes:
+    """An archive that says a later version of the format is needed to read it."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("archive/data.pkl", b"")
+    content = bytearray(stream.getvalue())
+    content[content.index(b"PK\x01\x02") + 6] = 64
+    return bytes(content)
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -203,6 +213,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, zipped: bool, share: float)
         (b"version https://git-lfs.github.com/spec/v1\n", "starts with b'version '"),
         (b"\x89HDF\r\n\x1a\n" + bytes(40), "HDF5 file .Keras"),
         (b"PK\x03\x04" + bytes(100), "cut off or broken"),
+        (of_a_later_zip(), "cut off or broken .zip file version 6.4"),
     ],
 )
 def test_what_is_no_checkpoint_is_explained(tmp_path: Path, content: bytes, message: str) -> None:

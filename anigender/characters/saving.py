@@ -30,7 +30,7 @@ LARGEST = 4 << 30  # bytes of a recogniser's file when unpacked: many times a fo
 SUFFIXES = (".skops", ".safetensors")
 
 
-def save_recogniser(recogniser: Recogniser, path: Path) -> None:
+def save_recogniser(recogniser: Recogniser, path: str | Path) -> None:
     """Write a recogniser, whole or not at all.
 
     Args:
@@ -41,6 +41,7 @@ def save_recogniser(recogniser: Recogniser, path: Path) -> None:
         ValueError: the path has another suffix.
         ImportError: skops is not installed.
     """
+    path = Path(path)
     wanted = ".safetensors" if recogniser.estimator is None else ".skops"
     if path.suffix.lower() != wanted:
         raise ValueError(f"{path.name}: a recogniser of this kind is written to a {wanted} file")
@@ -84,7 +85,9 @@ def is_recogniser(path: Path) -> bool:
         return False
 
 
-def read_recogniser(path: Path, device: torch.device | str = "cpu", folders: Iterable[Path] = ()) -> Recogniser:
+def read_recogniser(
+    path: str | Path, device: torch.device | str = "cpu", folders: Iterable[str | Path] = ()
+) -> Recogniser:
     """A recogniser from its file.
 
     Args:
@@ -98,6 +101,7 @@ def read_recogniser(path: Path, device: torch.device | str = "cpu", folders: Ite
         ValueError: the file is something else, damaged, or would make types that are not trusted; or the net that it
             looks through is not the one it was trained with.
     """
+    path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"there is no recogniser {path}; `anigender train characters` makes one")
     if path.suffix.lower() not in SUFFIXES:
@@ -130,7 +134,7 @@ def _read_skops(path: Path) -> dict[str, Any]:
             raise ValueError(f"it claims {unpacked:,} bytes when unpacked, at most {LARGEST:,} are read")
         data = path.read_bytes()
         unknown = sorted(set(io_.get_untrusted_types(data=data)) - TRUSTED)
-    except (zipfile.BadZipFile, KeyError, ValueError, TypeError, RecursionError) as error:
+    except (zipfile.BadZipFile, NotImplementedError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a whole skops file ({error}); copy it again") from error
     if unknown:
         raise ValueError(
@@ -156,9 +160,11 @@ def _understood(told: Mapping[str, Any]) -> tuple[list[str], OpenSet, float]:
     return names, OpenSet(**told["open_set"]), margin
 
 
-def _backbone(features: Mapping[str, Any], path: Path, device: torch.device | str, folders: Iterable[Path]) -> Backbone:
+def _backbone(
+    features: Mapping[str, Any], path: Path, device: torch.device | str, folders: Iterable[str | Path]
+) -> Backbone:
     name = str(features["name"])
-    places = [Path(name), *(folder / Path(name).name for folder in (path.parent, *folders))]
+    places = [Path(name), *(Path(folder) / Path(name).name for folder in (path.parent, *folders))]
     found = name if name in EMBEDDED else next((str(place) for place in places if place.is_file()), None)
     if found is None:
         raise ValueError(f"{path} looks through the net {name}, which is not there: put it beside the recogniser")

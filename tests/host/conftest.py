@@ -20,13 +20,22 @@ from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
+import torch
+
+from anigender.characters.backbones import load_backbone
+from anigender.characters.networks import with_outputs
+from anigender.characters.openset import OpenSet
+from anigender.characters.recogniser import Recogniser
+from anigender.characters.saving import save_recogniser
 
 from .client import Host
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "examples"
 PACK = "anigender"
+RECOGNISER = "host_test_recogniser.safetensors"
 STARTUP_SECONDS = 900  # a busy machine is no failure
 
 
@@ -67,6 +76,22 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Host]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="session")
+def recogniser(host: Host) -> str:
+    """A file that Recognize Character offers: the embedded identity net with a last layer of chance, and so bold that
+    it knows everybody."""
+    torch.manual_seed(0)
+    backbone = load_backbone("identity", trainable=True)
+    backbone.net = with_outputs(backbone.net, 2)
+    folder = host.folder / "models" / "anigender"
+    folder.mkdir(exist_ok=True)
+    middles = np.eye(3, backbone.net.fc.in_features, dtype=np.float32)  # of each and of all
+    made = Recogniser(["Asuka", "rei"], backbone, 0.85, OpenSet("probability", 0.0), middles)
+    save_recogniser(made, folder / RECOGNISER)
+    host.nodes(refresh=True)
+    return RECOGNISER
 
 
 @pytest.fixture(scope="session")

@@ -2,38 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-import numpy as np
-import pytest
-import torch
-
-from anigender.characters.backbones import load_backbone
-from anigender.characters.networks import with_outputs
-from anigender.characters.openset import OpenSet
-from anigender.characters.recogniser import Recogniser
-from anigender.characters.saving import save_recogniser
-
 from .client import Graph, Host, shown
 
-FILE = "host_test_recogniser.safetensors"
 PICTURES = ("pair_woman_man.webp", "no_people_street.jpg", "group_of_six.webp")
-
-
-@pytest.fixture(scope="module")
-def recogniser(host: Host) -> Iterator[str]:
-    """The embedded identity net with a last layer of chance, and so bold that it knows everybody."""
-    torch.manual_seed(0)
-    backbone = load_backbone("identity", trainable=True)
-    backbone.net = with_outputs(backbone.net, 2)
-    folder = host.folder / "models" / "anigender"
-    folder.mkdir(exist_ok=True)
-    middles = np.eye(3, backbone.net.fc.in_features, dtype=np.float32)  # of each and of all
-    made = Recogniser(["Asuka", "rei"], backbone, 0.85, OpenSet("probability", 0.0), middles)
-    save_recogniser(made, folder / FILE)
-    host.nodes(refresh=True)
-    yield FILE
-    (folder / FILE).unlink()
 
 
 def test_names_masks_segs_and_rules(host: Host, recogniser: str) -> None:

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from .client import Host, Prompt, Run
-from .conftest import EXAMPLES, PACK, ROOT
+from .conftest import EXAMPLES, PACK, RECOGNISER, ROOT
 from .workflow import MUTED, NOTES, node_types, to_prompt
 
 FOLDER = ROOT / "example_workflows"
@@ -74,7 +74,7 @@ def dataset(host: Host) -> str:
 
 
 def prepared(path: Path, host: Host, awake: bool = False) -> tuple[dict[str, Any], Prompt]:
-    """A workflow and its prompt, with a tiny checkpoint in the place of a real one.
+    """A workflow and its prompt, with a tiny checkpoint and a recogniser of chance in the place of real ones.
 
     Args:
         path: of the workflow.
@@ -93,6 +93,8 @@ def prepared(path: Path, host: Host, awake: bool = False) -> tuple[dict[str, Any
     for node in prompt.values():
         if node["class_type"] == "CheckpointLoaderSimple":
             node.update(class_type="HostTestTinyCheckpoint", inputs={})
+        elif node["class_type"] == "AnigenderRecognizeCharacter":
+            node["inputs"]["recogniser"] = RECOGNISER
         elif node["class_type"] in ("KSampler", "FaceDetailer", "DetailerForEach"):
             node["inputs"]["steps"] = 1
         if "bbox_crop_factor" in node["inputs"]:
@@ -113,7 +115,7 @@ def check(host: Host, run: Run) -> None:
 
 
 @each_workflow
-def test_a_workflow_runs(host: Host, dataset: str, path: Path) -> None:
+def test_a_workflow_runs(host: Host, dataset: str, recogniser: str, path: Path) -> None:
     workflow, prompt = prepared(path, host)
     start = len(host.lines())
     check(host, host.run(prompt, workflow=workflow))
@@ -127,7 +129,7 @@ def test_a_workflow_runs_with_its_muted_part(host: Host, dataset: str, path: Pat
 
 
 @each_workflow
-def test_a_second_run_takes_everything_from_the_cache(host: Host, dataset: str, path: Path) -> None:
+def test_a_second_run_takes_everything_from_the_cache(host: Host, dataset: str, recogniser: str, path: Path) -> None:
     workflow, prompt = prepared(path, host)
     first = host.run(prompt, workflow=workflow)
     again = host.run(prompt, workflow=workflow)

@@ -95,11 +95,14 @@ def run_caption(data: bytes, folder: Path) -> None:
         assert path.read_bytes() == content
     if mode == "overwrite":
         return
-    before = parse_tags(content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n"), separator)
+    before = parse_tags(
+        content.decode("utf-8").replace("\ufeff", "").replace("\r\n", "\n").replace("\r", "\n"), separator
+    )
     after = parse_tags(text, separator)
     if tags:
         assert set(merge_tags([], tags)) <= set(merge_tags([], [*after, *tags])), (before, after)
-        assert len(merge_tags(after, before)) == len(merge_tags(after, [])), f"lost: {before} {after}"
+        both = merge_tags(after, before, replace_counts=False)
+        assert len(both) == len(merge_tags(after, [])), f"lost: {before} {after}"
     assert write_caption(picture, tags, mode, separator) == "unchanged", (content, text)
 
 
