@@ -96,6 +96,8 @@ def plan_caption(
         raise ValueError(f"caption mode {mode!r} is not known; choose one of {', '.join(MODES)}")
     if not separator:
         raise ValueError("the separator of a caption is empty: its tags could not be told apart")
+    if BYTE_ORDER_MARK in separator:
+        raise ValueError(f"the separator {separator!r} holds a byte-order mark, which captions are read without")
     path = caption_path(image, extension)
     if mode == "skip" and path.exists():
         return CaptionPlan(path, "skipped", None)

@@ -188,6 +188,7 @@ def test_a_failure_leaves_the_caption(tmp_path: Path, monkeypatch: pytest.Monkey
     [
         (NEW, {"mode": "replace"}, "skip, overwrite, append, prepend"),
         (NEW, {"separator": ""}, "separator"),
+        (NEW, {"separator": "\ufeff,"}, "byte-order mark"),
         (["red hair"], {"mode": "append", "separator": " "}, "'red hair' would not be one tag"),
         (["a, b"], {"mode": "prepend"}, "'a, b' would not be one tag"),
         (["\ufeffhat"], {"mode": "append"}, "would not be one tag"),
