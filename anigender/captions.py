@@ -166,10 +166,14 @@ def _combine(text: str, new: Sequence[str], first: bool, separator: str, replace
     # Where the existing tags stay as they stand, so does their text, with its line ends and spaces.
     mark = separator.strip()
     if existing and first and merged[added:] == existing:
-        return separator.join([*merged[:added], text.strip().removeprefix(mark).lstrip()])
-    if existing and not first and merged[: len(existing)] == existing:
-        return separator.join([text.strip().removesuffix(mark).rstrip(), *merged[len(existing) :]])
-    return separator.join(merged)
+        joined = separator.join([*merged[:added], text.strip().removeprefix(mark).lstrip()])
+    elif existing and not first and merged[: len(existing)] == existing:
+        joined = separator.join([text.strip().removesuffix(mark).rstrip(), *merged[len(existing) :]])
+    else:
+        joined = separator.join(merged)
+    if parse_tags(joined, separator) != merged:  # an existing tag holds half a separator
+        raise ValueError(f"{merged} would not be the tags of a caption with the separator {separator!r}")
+    return joined
 
 
 def shared_captions(images: Iterable[str | os.PathLike[str]], extension: str = ".txt") -> dict[Path, list[Path]]:

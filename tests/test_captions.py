@@ -170,6 +170,13 @@ def test_marks_of_joined_files_are_no_tags(tmp_path: Path, text: str) -> None:
     assert write_caption(tmp_path / "a.png", ["solo"], "append") == "unchanged"
 
 
+def test_a_tag_that_would_grow_into_another_is_not_written(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("hat--", "utf-8")
+    with pytest.raises(ValueError, match="would not be the tags of a caption with the separator '---'"):
+        write_caption(tmp_path / "a.png", ["solo"], "append", "---")
+    assert (tmp_path / "a.txt").read_text("utf-8") == "hat--"
+
+
 def test_a_failure_leaves_the_caption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
     path.write_text("hat")
