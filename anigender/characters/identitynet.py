@@ -14,9 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..classify.gendernet import trunk_shape
+from ..classify.gendernet import stages, trunk_shape
 from ..classify.state import fill
-from ..detect.headnet import Residual, conv
+from ..detect.headnet import conv
 
 WIDTHS, DEPTHS = (32, 64, 96, 104), (1, 1, 1, 1)
 COLOURS = 400
@@ -44,13 +44,7 @@ class IdentityNet(nn.Module):
         self.places = places
         self.palette = nn.Conv2d(3, colours, 1).requires_grad_(False)
         self.stem = conv(3, widths[0], 2)
-        stages = []
-        before = widths[0]
-        for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-            down = [] if i == 0 else [conv(before, width, 2)]
-            stages.append(nn.Sequential(*down, *(Residual(width) for _ in range(depth))))
-            before = width
-        self.stages = nn.Sequential(*stages)
+        self.stages = stages(widths, depths)
         self.width = colours * places**2 + 2 * sum(widths)
         self.scale = nn.BatchNorm1d(self.width, affine=False)
         self.fc: nn.Linear | None = None

@@ -18,6 +18,15 @@ WIDTHS = (32, 64, 160, 224)
 DEPTHS = (1, 2, 3, 2)
 
 
+def stages(widths: Sequence[int], depths: Sequence[int]) -> nn.Sequential:
+    """Residual blocks, ``depths`` of them in each stage; every stage but the first begins by halving its input."""
+    made = []
+    for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
+        down = [] if i == 0 else [conv(widths[i - 1], width, 2)]
+        made.append(nn.Sequential(*down, *(Residual(width) for _ in range(depth))))
+    return nn.Sequential(*made)
+
+
 class GenderNet(nn.Module):
     """Two logits (female, male) from normalised RGB head crops.
 
@@ -38,17 +47,11 @@ class GenderNet(nn.Module):
     ) -> None:
         super().__init__()
         self.stem = conv(3, widths[0], 2)
-        stages = []
-        before = widths[0]
-        for i, (width, depth) in enumerate(zip(widths, depths, strict=True)):
-            down = [] if i == 0 else [conv(before, width, 2)]
-            stages.append(nn.Sequential(*down, *(Residual(width) for _ in range(depth))))
-            before = width
-        self.stages = nn.Sequential(*stages)
+        self.stages = stages(widths, depths)
         self.window = None if head is None else tuple(head)
         if head is not None:
             self.register_buffer("head", torch.tensor(head))  # for the file; what is computed with is the window
-        self.fc = nn.Linear(before if head is None else 2 * before, classes)
+        self.fc = nn.Linear(widths[-1] if head is None else 2 * widths[-1], classes)
 
     def features(self, x: Tensor) -> Tensor:
         """``[B, 3, S, S]`` to the pooled activations ``[B, fc.in_features]``."""
