@@ -52,6 +52,22 @@ def test_one_kernel_says_what_its_parts_say(
             torch.testing.assert_close(net(x, given), expected, **CLOSE)
 
 
+@pytest.mark.parametrize("added", [False, True], ids=["alone", "with a shortcut"])
+def test_bfloat16_is_rounded_as_finely_as_elsewhere(added: bool) -> None:
+    exact, x = kernel(), picture(4)
+    net = FusedConv2d(kernel().bfloat16())
+    net.activation = nn.ReLU
+    x = x.bfloat16()
+    shortcut = torch.ones_like(x) / 3 if added else None
+    expected = steps(exact.bfloat16().float(), x.float(), None if shortcut is None else shortcut.float(), nn.ReLU)
+    with torch.inference_mode():
+        for _ in range(3):
+            given = None if shortcut is None else shortcut.clone(memory_format=torch.channels_last)
+            found = net(x, given)
+            assert found.dtype == torch.bfloat16
+            torch.testing.assert_close(found.float(), expected, atol=0.02, rtol=0.01)
+
+
 @NEEDS_KERNELS
 def test_weights_are_packed_for_a_shape_that_comes_twice_in_a_row() -> None:
     held = Packed()
