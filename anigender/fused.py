@@ -66,7 +66,7 @@ class FusedConv2d(nn.Conv2d):
             activation: one of :data:`ACTIVATIONS` rather than its own.
         """
         behind = ACTIVATIONS[activation or self.activation]
-        if not self._fuses(x):
+        if not self._fuses(x) or not (shortcut is None or in_order(shortcut)):
             x = super().forward(x)
             if shortcut is not None:
                 x += shortcut
@@ -88,11 +88,16 @@ class FusedConv2d(nn.Conv2d):
             and x.is_cpu
             and self.weight.is_cpu
             and x.dtype == self.weight.dtype
-            and x.is_contiguous(memory_format=torch.channels_last)
+            and in_order(x)
             and (x.numel() > SMALL or (len(x) > 1 and x.numel() > 0))
             and not (torch.is_grad_enabled() and (x.requires_grad or self.weight.requires_grad))
             and kernels_work(x.dtype)
         )
+
+
+def in_order(x: Tensor) -> bool:
+    """Whether the channels of a pixel lie side by side, as the kernels want them."""
+    return x.is_contiguous(memory_format=torch.channels_last)
 
 
 class Packed:
@@ -103,19 +108,20 @@ class Packed:
     """
 
     def __init__(self) -> None:
-        self.last: torch.Size | None = None
-        self.held: tuple[torch.Size, Tensor] | None = None
+        self.last: tuple[torch.Size, int] | None = None  # a shape, and the state of the weights
+        self.held: tuple[tuple[torch.Size, int], Tensor] | None = None
 
     def weight(self, plain: Tensor, where: tuple[Any, ...], shape: torch.Size) -> Tensor:
         """The weights for an input of that shape: packed or ``plain``; ``where`` is padding, stride and so on."""
-        held, again = self.held, shape == self.last
-        self.last = shape
-        if held is not None and held[0] == shape:
+        now = (shape, 0 if plain.is_inference() else plain._version)
+        held, again = self.held, now == self.last
+        self.last = now
+        if held is not None and held[0] == now:
             return held[1]
         if not again:
             return plain
         packed = torch.ops.mkldnn._reorder_convolution_weight(plain, *where, list(shape))
-        self.held = shape, packed
+        self.held = now, packed
         return packed
 
     def __deepcopy__(self, memo: Any) -> Packed:

@@ -98,6 +98,13 @@ def test_where_the_kernels_are_used(x: Tensor, expected: bool) -> None:
         torch.testing.assert_close(net(x), kernel()(x), **CLOSE)
 
 
+def test_a_shortcut_in_another_order_is_added_too() -> None:
+    net, x = FusedConv2d(kernel()), picture(2)
+    shortcut = torch.ones_like(x).contiguous()
+    with torch.inference_mode():
+        torch.testing.assert_close(net(x, shortcut.clone()), kernel()(x) + shortcut, **CLOSE)
+
+
 def test_without_the_kernels_it_is_done_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fused, "kernels_work", lambda dtype: False)
     net, x = FusedConv2d(kernel()), picture(2)
@@ -158,7 +165,13 @@ def test_changed_weights_are_used() -> None:
         change()
         torch.testing.assert_close(net(picture(2)), before, **CLOSE)
     with torch.no_grad():
-        net._apply(lambda value: value * 0)
+        net.conv1.weight.zero_()  # in place, behind its back
+        net.conv1.bias.zero_()
+        plain = made()
+        plain.conv1.weight.zero_()
+        plain.conv1.bias.zero_()
+    torch.testing.assert_close(net(picture(2)), plain(picture(2)), **CLOSE)
+    net._apply(lambda value: value * 0)
     assert float(net(picture(2)).abs().max()) == 0
 
 
