@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent
+# To import this file, pytest has imported the root as a package of the clone's name. Where that is ``anigender``, what
+# ``import anigender`` should find is the library in it.
+PACKAGE = __name__.rpartition(".")[0]
+if PACKAGE and getattr(sys.modules.get(PACKAGE), "__file__", None) == str(ROOT / "__init__.py"):
+    for name in [name for name in sys.modules if name == PACKAGE or name.startswith(f"{PACKAGE}.")]:
+        if name != __name__:
+            del sys.modules[name]
 
 
 class PlainRoot:

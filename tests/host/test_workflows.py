@@ -122,7 +122,7 @@ def test_a_workflow_runs(host: Host, dataset: str, recogniser: str, path: Path) 
     assert not [line for line in host.lines(start) if PACK in line and ("WARN" in line or "ERROR" in line)]
 
 
-@pytest.mark.parametrize("path", filter(has_muted_part, WORKFLOWS), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", list(filter(has_muted_part, WORKFLOWS)), ids=lambda path: path.stem)
 def test_a_workflow_runs_with_its_muted_part(host: Host, dataset: str, path: Path) -> None:
     workflow, prompt = prepared(path, host, awake=True)
     check(host, host.run(prompt, workflow=workflow))
