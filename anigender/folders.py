@@ -174,10 +174,12 @@ def _check_size(image: Image.Image) -> None:
 
 def _reason(error: Exception, source: str | Path | bytes | None = None) -> str:
     if isinstance(error, UnidentifiedImageError):
-        if source is None or isinstance(source, bytes):
-            empty = source == b""
-        else:
-            empty = Path(source).is_file() and Path(source).stat().st_size == 0
+        empty = source == b""
+        if isinstance(source, (str, Path)):
+            try:
+                empty = os.path.getsize(source) == 0
+            except OSError as gone:  # since it was opened
+                return _reason(gone)
         return "the file is empty" if empty else "not a picture in any format that can be read here"
     if isinstance(error, Image.DecompressionBombError):
         return f"claims too many pixels, the limit is {MAX_PIXELS} in all"

@@ -612,3 +612,11 @@ def test_a_picture_that_exceeds_the_memory_is_one_failure(
     results = list(process(find_images([tmp_path]), painted, batch=8))
     assert [result.error is None for result in results] == [True, False, True]
     assert "memory" in str(results[1].error)
+
+
+def test_a_file_that_vanishes_after_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"no picture")
+    monkeypatch.setattr(os.path, "getsize", lambda path: os.stat(tmp_path / "gone").st_size)
+    with pytest.raises(ImageError, match="no such file or directory"):
+        read_image(path)
