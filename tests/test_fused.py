@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+from typing import Any
 
 import pytest
 import torch
@@ -112,16 +113,29 @@ def test_without_the_kernels_it_is_done_in_steps(monkeypatch: pytest.MonkeyPatch
     torch.testing.assert_close(net(x, torch.ones_like(x)), (kernel()(x) + 1).relu(), **CLOSE)
 
 
-@pytest.mark.parametrize("answer", [None, 0.0], ids=["missing", "wrong"])
-def test_kernels_that_are_missing_or_wrong_are_not_used(monkeypatch: pytest.MonkeyPatch, answer: float | None) -> None:
-    class Kernels:
-        def __getattr__(self, name: str) -> object:
-            if answer is None:
-                raise AttributeError(name)
-            return lambda *given: given[0] * answer if isinstance(given[0], Tensor) else None
+class Kernels:
+    """Stand-ins for oneDNN's, whose answers are their input times a number; none at all where that is None."""
 
-    monkeypatch.setattr(torch.ops, "mkldnn", Kernels(), raising=False)
-    assert kernels_work.__wrapped__(torch.float32) is False
+    def __init__(self, factor: float | None) -> None:
+        self.factor, self.calls = factor, 0
+
+    def __getattr__(self, name: str) -> Any:
+        if self.factor is None:
+            raise AttributeError(name)
+        return self  # a function, and its overloads
+
+    def __call__(self, x: Tensor, *others: object) -> Tensor:
+        self.calls += 1
+        return x * self.factor
+
+
+@pytest.mark.parametrize(("factor", "calls"), [(None, 0), (0.0, 3)], ids=["missing", "wrong"])
+def test_kernels_that_are_missing_or_wrong_are_not_used(
+    monkeypatch: pytest.MonkeyPatch, factor: float | None, calls: int
+) -> None:
+    kernels = Kernels(factor)
+    monkeypatch.setattr(torch.ops, "mkldnn", kernels, raising=False)
+    assert kernels_work.__wrapped__(torch.float32) is False and kernels.calls == calls
 
 
 class Net(nn.Module):
