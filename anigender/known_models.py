@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import difflib
 import fnmatch
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 KINDS = ("detector", "classifier", "quality", "encoder", "identity")
 
@@ -203,25 +201,6 @@ def published(kind: str) -> list[str]:
     ['lbpcascade_animeface', 'face_detect_v1.4_n', 'face_detect_v1.4_s']
     """
     return [model.name for model in _MODELS if model.kind == kind and not model.embedded]
-
-
-def resolve(name: str | Path, kind: str, folders: Iterable[str | Path] = ()) -> str | Path:
-    """The file of a known model of this kind that is not embedded, fetched if need be; any other name as it is.
-
-    Args:
-        name: what a person gave for a detector or a classifier.
-        kind: one of :data:`KINDS`.
-        folders: where to look before the network is asked.
-
-    Raises:
-        DownloadError, DigestError: as of :func:`anigender.locate.locate`.
-    """
-    model = find_model(str(name))
-    if model is None or model.embedded or model.kind != kind or Path(name).is_file():
-        return name
-    from .locate import locate
-
-    return locate(model.name, folders)
 
 
 def similar_names(name: str) -> list[str]:

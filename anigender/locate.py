@@ -59,6 +59,23 @@ def locate(
     return get(model, hub)[0]
 
 
+def resolve(name: str | Path, kind: str, folders: Iterable[str | Path] = ()) -> str | Path:
+    """The file of a known model of this kind that is not embedded, fetched if need be; any other name as it is.
+
+    Args:
+        name: what a person gave for a detector or a classifier.
+        kind: one of :data:`anigender.known_models.KINDS`.
+        folders: where to look before the network is asked.
+
+    Raises:
+        DownloadError, DigestError: as of :func:`locate`.
+    """
+    model = find_model(str(name))
+    if model is None or model.embedded or model.kind != kind or Path(name).is_file():
+        return name
+    return locate(model.name, folders)
+
+
 def locate_files(model: KnownModel, folders: Sequence[Path] = (), hub: Hub | None = None) -> list[Path] | None:
     """All files of a known model that is on this machine, checked; None where it (or a part of it) is not.
 

@@ -17,7 +17,7 @@ from .detect.found import as_heads
 from .faces import Faces
 from .images import Batch, Images, check, on_host
 from .interruption import interruptible
-from .known_models import resolve
+from .locate import resolve
 from .padded import PaddedFaces, Room, read
 
 Part = TypeVar("Part")

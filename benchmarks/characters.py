@@ -23,12 +23,12 @@ import numpy as np
 
 from anigender.characters.estimators import METHODS
 from anigender.characters.features import HAND_MADE, features_of
+from anigender.characters.figures import accuracy_figures
 from anigender.characters.networks import EPOCHS, fine_tune, predicted, start
+from anigender.characters.options import Options
 from anigender.characters.pictures import Characters, read_characters
 from anigender.characters.recogniser import probabilities_of
 from anigender.characters.training import (
-    Options,
-    accuracy_figures,
     cross_validated,
     extractor_of,
     fitter,

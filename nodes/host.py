@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..anigender.classify.preprocessing import sidecars
 from ..anigender.files import atomic_write_bytes
 from ..anigender.inference import native_dtype
-from ..anigender.known_models import resolve
+from ..anigender.locate import resolve
 from ..anigender.pipeline import Pipeline, load, ran_out_of_memory
 from ..anigender.png import encoded, quick_png_bytes
 from ..anigender.saving import to_bytes

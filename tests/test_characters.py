@@ -20,9 +20,10 @@ from anigender.characters.estimators import SEARCHED, preset  # noqa: E402
 from anigender.characters.features import HAND_MADE, HandMade, features_of  # noqa: E402
 from anigender.characters.identitynet import IdentityNet, build, matches  # noqa: E402
 from anigender.characters.openset import best_threshold, choose, separation  # noqa: E402
+from anigender.characters.options import Options  # noqa: E402
 from anigender.characters.pictures import divided, read_characters  # noqa: E402
 from anigender.characters.recogniser import Answers, OpenSet, Recogniser, similarity  # noqa: E402
-from anigender.characters.training import Options, folds_of, train  # noqa: E402
+from anigender.characters.training import folds_of, train  # noqa: E402
 from anigender.classify.resnet import resnet  # noqa: E402
 from anigender.faces import Faces  # noqa: E402
 from anigender.weights import save_weights  # noqa: E402

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,13 +20,12 @@ from ..folders import decoded
 from ..inference import mixed_precision
 from .backbones import Backbone, last_linear, load_backbone, penultimate
 from .features import whole_crops
+from .figures import accuracy_figures
 from .identitynet import IdentityNet
 from .openset import choose
-from .pictures import Characters, divided
+from .options import Options
+from .pictures import Characters, divided, stranger_files
 from .recogniser import Answers, Recogniser, centres, similarity
-
-if TYPE_CHECKING:
-    from .training import Options
 
 RATE, MOMENTUM, EPOCHS, STEP, FACTOR = 0.001, 0.9, 25, 7, 0.1
 AREA = (0.35, 1.0)  # of a picture that a random crop shows
@@ -151,8 +150,6 @@ def train_network(
     options: Options, characters: Characters, judged: Characters | None, say: Callable[[str], None]
 ) -> Recogniser:
     """Fine-tune on most of the pictures, choose the threshold on the rest, and tell the figures of both."""
-    from .training import accuracy_figures
-
     apart = np.array(divided(characters, HELD_OUT, options.seed))
     learn, rest = np.flatnonzero(~apart).tolist(), np.flatnonzero(apart).tolist()
     backbone = start(options.backbone, len(characters.names), options.device, options.seed)
@@ -169,8 +166,6 @@ def train_network(
         figures["held_out"] = accuracy_figures(told, y[rest], characters.only(rest))
     strangers = None
     if options.unknown is not None and options.open_set != "none":
-        from .training import stranger_files
-
         files, _ = stranger_files(options.unknown)
         features, told = predicted(backbone, files, range(len(files)))
         strangers = Answers(told, similarity(features, middles))

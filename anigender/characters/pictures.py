@@ -158,6 +158,19 @@ def look(path: Path) -> tuple[int, str] | str:
         return str(error) or type(error).__name__
 
 
+def stranger_files(folder: Path) -> tuple[list[Path], list[str]]:
+    """The readable pictures of a folder of nobody known, and their digests.
+
+    Raises:
+        ValueError: there are none.
+    """
+    found = [(path, look(path)) for path, problem in find_images([folder], True) if problem is None]
+    usable = [(path, told[1]) for path, told in found if not isinstance(told, str)]
+    if not usable:
+        raise ValueError(f"{folder} holds no picture that can be read, so no strangers to choose by")
+    return [path for path, _ in usable], [key for _, key in usable]
+
+
 def _too_few(folder: Path, readable: int, listed: int) -> str:
     broken = f" ({listed - readable} more cannot be read)" if listed > readable else ""
     if not readable:

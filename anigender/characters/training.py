@@ -1,49 +1,25 @@
-"""Training a recogniser, and saying how good it is on pictures that it has not seen."""
+"""Training a recogniser: features and an estimator, cross-validated, or a fine-tuned network."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..folders import find_images
 from .backbones import load_backbone
 from .estimators import METHODS, preset, searched
 from .features import HAND_MADE, Extractor, HandMade, features_of
+from .figures import accuracy_figures
+from .networks import train_network
 from .openset import choose, left_out
+from .options import Options
 from .packages import needs
-from .pictures import Characters, look, parts_of, read_characters
+from .pictures import Characters, parts_of, read_characters, stranger_files
 from .recogniser import Answers, Recogniser, centres, probabilities_of, similarity
 from .saving import save_recogniser
 
 NETWORK = "network"
-REPEATS = 2000  # of the bootstrap
-
-
-@dataclass(frozen=True)
-class Options:
-    """What to train and how; see ``anigender train characters --help``."""
-
-    data: Path
-    output: Path
-    method: str = "logistic"
-    features: str = "deep"
-    backbone: str = "identity"
-    search: bool = False
-    open_set: str = "auto"
-    unknown: Path | None = None
-    margin: float = 1.0
-    folds: int = 5
-    cache: Path | None = None
-    jobs: int = 1
-    seed: int = 0
-    device: str = "cpu"
-    epochs: int = 25
-    batch: int = 8
 
 
 def train(options: Options, say: Callable[[str], None] = lambda text: None) -> Recogniser:
@@ -64,8 +40,6 @@ def train(options: Options, say: Callable[[str], None] = lambda text: None) -> R
         say(f"left out: {path}: {reason}")
     say(f"{len(characters)} pictures of {len(characters.names)} characters")
     if options.method == NETWORK:
-        from .networks import train_network
-
         recogniser = train_network(options, characters, judged, say)
     else:
         recogniser = _train_estimator(options, characters, judged, say)
@@ -191,41 +165,3 @@ def _strangers(
         return _answers(fit(x[learn], own, range(len(own))), x[learn], own, x[judge], len(known))
 
     return left_out(y.tolist(), count, answer)
-
-
-def stranger_files(folder: Path) -> tuple[list[Path], list[str]]:
-    """The readable pictures of a folder of nobody known, and their digests.
-
-    Raises:
-        ValueError: there are none.
-    """
-    found = [(path, look(path)) for path, problem in find_images([folder], True) if problem is None]
-    usable = [(path, told[1]) for path, told in found if not isinstance(told, str)]
-    if not usable:
-        raise ValueError(f"{folder} holds no picture that can be read, so no strangers to choose by")
-    return [path for path, _ in usable], [key for _, key in usable]
-
-
-def accuracy_figures(probabilities: np.ndarray, y: np.ndarray, characters: Characters, seed: int = 0) -> dict[str, Any]:
-    """Accuracy with an interval, balanced accuracy, and each character's recall.
-
-    The interval is of 95 %, by drawing groups of near duplicates anew (Efron and Tibshirani, "An Introduction to the
-    Bootstrap", 1993, chapter 13).
-    """
-    judged = probabilities.sum(1) > 0.5
-    right = (probabilities.argmax(1) == y)[judged]
-    y = y[judged]
-    groups = np.unique(np.asarray(characters.groups)[judged], return_inverse=True)[1]
-    hits, sizes = np.bincount(groups, right.astype(float)), np.bincount(groups).astype(float)
-    rng = np.random.default_rng(seed)
-    drawn = rng.integers(0, len(hits), (REPEATS, len(hits)))
-    low, high = np.quantile(hits[drawn].sum(1) / sizes[drawn].sum(1), (0.025, 0.975))
-    counts = Counter(y.tolist())
-    recalls = {characters.names[k]: round(float(right[y == k].mean()), 4) for k in sorted(counts)}
-    return {
-        "pictures": len(y),
-        "accuracy": round(float(right.mean()), 4),
-        "interval": [round(float(low), 4), round(float(high), 4)],
-        "balanced_accuracy": round(sum(recalls.values()) / len(recalls), 4),
-        "recall": recalls,
-    }

@@ -56,7 +56,7 @@ def command(
     from ..classify import load_classifier
     from ..export import export
     from ..files import atomic_write_text
-    from ..known_models import resolve
+    from ..locate import resolve
     from ..model_card import model_card
 
     card = output.with_name(output.name + ".md")

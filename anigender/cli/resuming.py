@@ -11,7 +11,7 @@ import click
 
 from ..classify.known import known_file
 from ..digests import sha256
-from ..known_models import resolve
+from ..locate import resolve
 from ..sharding import Shard
 from ..store import ResultStore, StoreError
 from ..weights import ASSETS

@@ -332,7 +332,8 @@ def characters(**options: Any) -> None:
     anigender train characters --data set/ --output mine.skops --backbone resnet18.pth --search
     anigender train characters --data set/ --output mine.safetensors --method network
     """
-    from ..characters.training import Options, train
+    from ..characters.options import Options
+    from ..characters.training import train
 
     cache = options.pop("cache") or options["output"].with_suffix(".features")
     try:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..classify import SETTINGS, Classifier, classifier_file, read_classifier, read_net
 from ..classify.preprocessing import PREFIX, REQUIRED
 from ..inference import placed
-from ..known_models import resolve
+from ..locate import resolve
 from ..weights import save_weights
 
 HEADS = ("fc", "classifier")  # what the registry's architectures call what is behind their features

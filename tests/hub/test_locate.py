@@ -89,7 +89,7 @@ def test_a_pipeline_takes_names(server, hub, monkeypatch) -> None:
     monkeypatch.setattr(locating.Hub, "from_environment", classmethod(lambda cls: hub))
     server.files["head.safetensors"] = (ASSETS / "gender.safetensors").read_bytes()
     assert load(classifier="Theirs", device="cpu").classifier.size == 112
-    assert known_models.resolve("theirs", "detector") == "theirs", "of another kind"
+    assert locating.resolve("theirs", "detector") == "theirs", "of another kind"
 
 
 def test_nothing_is_fetched_unasked(server, hub, known) -> None:
