@@ -104,6 +104,12 @@ def verifier(**options: Any) -> None:
     "a tenth every 7 of 25 epochs. finetune where --from is given, else scratch.",
 )
 @click.option("--epochs", type=click.IntRange(1), help="The recipe's own where left out: 46, 10, 25.")
+@click.option(
+    "--small-epochs",
+    type=click.IntRange(0),
+    help="How many of them see small views, which take half the time, at most three quarters; 26, or none with --from. "
+    "For scratch.",
+)
 @click.option("--batch", type=click.IntRange(2), help="Views in a step; not for scratch.")
 @click.option("--weight-decay", type=click.FloatRange(0), help="Not for scratch.")
 @click.option("--freeze", type=click.Choice(("backbone",)), help="Only the head learns; not for scratch.")
@@ -178,8 +184,9 @@ def gender(start: str | None, recipe: str | None, hold_out: tuple[str, ...], **o
             raise click.UsageError(f"--from: the recipe scratch goes on from a file of this program, {start} is none")
         _run(scratch.train, scratch.Options, options | {"start": None if start is None else Path(start)})
         return
-    _refuse(recipe, options, ("teachers",))
+    _refuse(recipe, options, ("teachers", "small_epochs"))
     options.pop("teachers")
+    options.pop("small_epochs")
     from ..train import finetune
 
     freeze = options.pop("freeze") == "backbone"

@@ -18,7 +18,7 @@ from .crops import Crops
 from .gender_file import BELOW, MARGIN, SIZE
 
 ALONE = 0.25  # of a batch are seen as if the picture ended around the head
-LABELLED, UNLABELLED = 128, 64  # views in a batch, two of each character and of each unlabelled face
+LABELLED, UNLABELLED = 128, 32  # views in a batch, two of each character and of each unlabelled face
 
 
 def balanced(soft: Tensor) -> tuple[Tensor, np.ndarray]:

@@ -1,8 +1,8 @@
 """Training the embedded gender classifier.
 
 Head crops of labelled characters, drawn by character and balanced by gender, and as many unlabelled faces whose
-labels are the answers of earlier nets and of the moving average (Xie et al., "Self-training with Noisy Student", 2020;
-Tarvainen and Valpola, "Mean teachers are better role models", 2017), refreshed as it learns. A second target asks the
+labels are the answers of earlier nets (Xie et al., "Self-training with Noisy Student", 2020), or where there are none
+of the moving average (Tarvainen and Valpola, "Mean teachers are better role models", 2017). A second target asks the
 features to tell characters apart: two pictures of one character, or two views of one unlabelled face, should be
 closer than any others of the batch (Khosla et al., "Supervised Contrastive Learning", 2020). Without it a net of this
 size learns the games it was shown more than the faces in them.
@@ -36,6 +36,7 @@ from .suspects import report_suspects, suspects
 
 EPOCH = 8192  # labelled views
 SMALL = 80  # views of the first epochs: half the work while the coarse features are learned
+LEARNING_RATE = 1.5e-3
 CONTRAST = 0.2  # weight of telling characters apart
 
 
@@ -47,8 +48,8 @@ class Options:
     output: Path
     detector: str = "auto"
     epochs: int = 46
-    small_epochs: int = 26  # at most three quarters of all; none where it starts from another net
-    learning_rate: float = 1.5e-3
+    small_epochs: int | None = None  # at most three quarters of all; 26, or none where it starts from another net
+    learning_rate: float | None = None  # 0.0015, or a third of it where it starts from another net
     seed: int = 0
     device: str = "cpu"
     hold_out: tuple[str, ...] = ()
@@ -56,8 +57,8 @@ class Options:
     start: Path | None = None  # a net of this architecture to go on from
     strength: float = 0.45  # of the views' changes: at full strength a net of this size does not fit what it is shown
     mixed: float = 0.12  # of a batch
-    own_labels_from: int = 8  # before that the unlabelled faces have the teachers' labels, or none
-    refresh: int = 10
+    own_labels_from: int = 8  # without teachers the unlabelled faces have no labels before that, and then the net's own
+    refresh: int = 10  # epochs after which these are asked for anew
     reweight: bool = False  # trust pictures less whose label the net does not come to agree with
     suspects: Path | None = None  # the report of these to write
     resume: bool = False
@@ -94,17 +95,17 @@ def train(options: Options) -> None:
     names = {name: i for i, name in enumerate(sorted({p.character for p in learn.pictures}))}
     identities = torch.tensor([names[p.character] for p in learn.pictures])
 
-    student, highest = Student(), options.learning_rate
+    student = Student()
     if options.start is not None:
-        highest /= 3  # the first third of the way is behind it
         begin_from(student.net, options.start)
+    goes_on = options.start is not None  # the first third of the way is behind it
+    highest = options.learning_rate or (LEARNING_RATE / 3 if goes_on else LEARNING_RATE)
     model = placed(student, device)
     average = Average(model, 0.998)
-    optimiser = torch.optim.AdamW(parameter_groups(model, 0.05), lr=options.learning_rate)
+    optimiser = torch.optim.AdamW(parameter_groups(model, 0.05), lr=highest)
     checkpoint = options.output.with_suffix(".checkpoint.pt")
     step, epoch, best, temperature, bias = 0, 0, 0.0, 1.0, 0.0
-    taught = teachings(options, unlabelled)
-    soft = taught
+    soft = None if options.resume else teachings(options, unlabelled)
     history, trusted = LossHistory(len(learn)), None
     if options.resume:
         state = load_checkpoint(checkpoint)
@@ -116,14 +117,17 @@ def train(options: Options) -> None:
         if "history" in state:
             history.load(state["history"])
     log = Log(options.output.with_suffix(".log.jsonl"), options.resume)
-    small_epochs = 0 if options.start is not None else min(options.small_epochs, options.epochs * 3 // 4)
+    small_epochs = options.small_epochs
+    if small_epochs is None:
+        small_epochs = 0 if goes_on else 26
+    small_epochs = min(small_epochs, options.epochs * 3 // 4)
     per_epoch = EPOCH // LABELLED
     while epoch < options.epochs:
         torch.manual_seed(options.seed + 1000 * (epoch + 1))  # so that a resumed run drops out what another would have
         size = SMALL if epoch < small_epochs else SIZE
-        if len(unlabelled) and epoch >= options.own_labels_from and epoch % options.refresh == 0:
-            own = calibrated(predict(average.model.net, unlabelled, device, size, flip=True), temperature, bias)
-            soft = own if taught is None else (own + taught) / 2
+        due = epoch >= options.own_labels_from and epoch % options.refresh == 0
+        if len(unlabelled) and not options.teachers and due:
+            soft = calibrated(predict(average.model.net, unlabelled, device, size, flip=True), temperature, bias)
             log.write(epoch=epoch, unlabelled_male=round(float((soft[:, 1] > 0.5).float().mean()), 4))
         if options.reweight and epoch >= WARM_UP * options.epochs:
             trusted = trust(history, learn.labels)
