@@ -15,8 +15,6 @@ from datetime import datetime, timezone
 from functools import lru_cache
 from pathlib import Path
 
-from filelock import FileLock
-
 from .files import atomic_write_text
 
 log = logging.getLogger("anigender")
@@ -72,6 +70,8 @@ class DigestRecord:
     def put(self, key: str, sha256: str, commit: str = "") -> None:
         """Write a digest down, in place of any former one; where that is impossible, say so and go on."""
         entry = {"sha256": sha256, "commit": commit, "since": datetime.now(timezone.utc).strftime("%Y-%m-%d")}
+        from filelock import FileLock  # here: the nodes import this, and need no package that ComfyUI lacks
+
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{self.path}.lock"):

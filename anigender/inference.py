@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TypeVar
 
 import torch
@@ -9,12 +10,13 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from .fused import fuse
+from .quantised import Range, eight_bits_pay, quantise
 
 Net = TypeVar("Net", bound=nn.Module)
 
 
 def native_dtype(device: torch.device | str) -> torch.dtype:
-    """The precision to compute in when nobody says: bfloat16 where the device multiplies it natively, else float32.
+    """The floats to compute in when nobody says: bfloat16 where the device multiplies it natively, else float32.
 
     CPUs are asked, never guessed: without the instructions bfloat16 is emulated and several times slower.
     """
@@ -59,8 +61,34 @@ def fold_batch_norms(net: Net) -> Net:
     return net
 
 
-def ready(net: Net, device: torch.device | str, dtype: torch.dtype | None) -> Net:
-    """Eval mode, folded, fused, frozen, channels-last, on ``device`` in ``dtype`` (:func:`native_dtype` where None)."""
+def ready(
+    net: Net,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+    ranges: Mapping[str, Range] | None = None,
+) -> Net:
+    """Eval mode, folded, fused, frozen, channels-last, on ``device``, in the precision of :func:`settled`."""
     net = fold_batch_norms(net.eval().requires_grad_(False))
     fuse(net)
+    return settled(net, device, dtype, ranges)
+
+
+def settled(
+    net: Net,
+    device: torch.device | str,
+    dtype: torch.dtype | None,
+    ranges: Mapping[str, Range] | None = None,
+) -> Net:
+    """A frozen net on ``device`` in ``dtype``.
+
+    Where that is None, its convolutions compute in eight bits on a CPU that multiplies these natively, if their
+    ``ranges`` are known (:mod:`anigender.quantised`), and else in :func:`native_dtype`.
+
+    Raises:
+        ValueError: the ranges are another net's.
+    """
+    if dtype is None and ranges and torch.device(device).type == "cpu" and eight_bits_pay():
+        net = placed(net, device)
+        quantise(net, ranges)
+        return net
     return placed(net, device, dtype or native_dtype(device))

@@ -232,7 +232,7 @@ def load(
         classifier: ``auto``, the path of a classifier's file (safetensors, ``.pth`` and the like, or ONNX), or the
             name of a known classifier.
         device: where to compute; CUDA where there is one, else the CPU, when None. Pictures may be elsewhere.
-        dtype: precision; bfloat16 where the device has it natively, else float32, when None.
+        dtype: precision; what is fastest on the device where None (:func:`anigender.inference.settled`).
         settings: preprocessing of the classifier where its file does not say it, or to override what it says
             (:data:`anigender.classify.SETTINGS`).
 

@@ -1,9 +1,10 @@
 """How fast classifiers are here and in onnxruntime: the same weights, the same pictures, the same number of threads.
 
 ResNet-18 and ResNet-50 have random weights, the embedded net its own. onnxruntime gets the float32 model with all
-its optimisations; here the precision is what :func:`anigender.inference.native_dtype` chooses, or ``--dtype``. Both
-are asked in turn within one run, and what is reported is the median of the ratios of neighbours. Normalisation is
-left out on both sides. Run with ``python -m benchmarks.classifier``; it needs the extra anigender[export].
+its optimisations; here the precision is what :func:`anigender.inference.settled` chooses, or ``--dtype``; where that is
+eight bits for the embedded net, it is measured in floats too. Both are asked in turn within one run, and what is
+reported is the median of the ratios of neighbours. Normalisation is left out on both sides. Run with
+``python -m benchmarks.classifier``; it needs the extra anigender[export].
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import statistics
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from anigender.classify import load_classifier
 from anigender.classify.classifier import at_once
 from anigender.classify.resnet import ResNet, Stage
 from anigender.inference import native_dtype, ready
+from anigender.quantised import QuantisedConv2d
 from benchmarks.report import about, write_report
 
 BATCHES = (1, 8, 32)
@@ -57,11 +59,17 @@ def pictures(count: int, size: int) -> Tensor:
     generator = torch.Generator().manual_seed(0)
     coarse = torch.randn(count, 3, 5, 5, generator=generator)
     fine = torch.randn(count, 3, size, size, generator=generator)
-    return nn.functional.interpolate(coarse, (size, size), mode="bilinear") + fine / 4
+    # Within what the embedded net reads, whose pictures lie in 0-1 before they are normalised.
+    return (nn.functional.interpolate(coarse, (size, size), mode="bilinear") + fine / 4).clamp(-2, 2)
+
+
+def embedded() -> nn.Module:
+    """The embedded classifier's net, in float32."""
+    return load_classifier("auto", "cpu", torch.float32).net
 
 
 NETS: dict[str, tuple[Callable[[], nn.Module], int]] = {
-    "embedded": (lambda: load_classifier("auto", "cpu", torch.float32).net, 112),
+    "embedded": (embedded, 112),
     "resnet18": (lambda: resnet(18), 224),
     "resnet50": (lambda: resnet(50), 224),
 }
@@ -111,13 +119,16 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="write the figures as JSON")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    dtype = getattr(torch, options.dtype) if options.dtype else native_dtype("cpu")
-    print(f"{options.threads} threads, here {str(dtype).removeprefix('torch.')}, onnxruntime float32")
-    print(f"{'net':10}{'batch':>6}{'images/s':>10}{'onnxruntime':>13}{'ratio':>8}{'same label':>12}{'max |dp|':>10}")
+    given = getattr(torch, options.dtype) if options.dtype else None
+    print(f"{options.threads} threads; onnxruntime in float32")
+    heading = f"{'net':10}{'here in':>10}{'batch':>6}{'images/s':>10}{'onnxruntime':>13}{'ratio':>8}"
+    print(f"{heading}{'same label':>12}{'max |dp|':>10}")
     rows = []
-    for name, (make, size) in NETS.items():
+    for name, make, size, net in compared(given):
         session = onnx_session(make(), size, options.threads)
-        net = ready(make(), "cpu", dtype)
+        dtype = next(net.parameters()).dtype
+        eight = any(isinstance(layer, QuantisedConv2d) for layer in net.modules())
+        precision = "int8" if eight else str(dtype).removeprefix("torch.")
         shown = pictures(PICTURES, size)
         with torch.inference_mode():
             same, apart = agreement(net, session, shown, dtype)
@@ -131,12 +142,25 @@ def main() -> None:
                 turns = [[seconds(call, options.seconds) for call in calls] for _ in range(options.rounds)]
                 own, other = (batch / statistics.median(turn[i] for turn in turns) for i in (0, 1))
                 ratio = statistics.median(turn[1] / turn[0] for turn in turns)
-                print(f"{name:10}{batch:>6}{own:>10.1f}{other:>13.1f}{ratio:>8.2f}{same:>12.2%}{apart:>10.4f}")
+                figures = f"{own:>10.1f}{other:>13.1f}{ratio:>8.2f}{same:>12.2%}{apart:>10.4f}"
+                print(f"{name:10}{precision:>10}{batch:>6}{figures}")
                 rows.append(
-                    {"net": name, "batch": batch, "images/s": own, "onnxruntime images/s": other, "ratio": ratio,
-                     "same label": same, "largest difference": apart}
+                    {"net": name, "precision": precision, "batch": batch, "images/s": own,
+                     "onnxruntime images/s": other, "ratio": ratio, "same label": same, "largest difference": apart}
                 )  # fmt: skip
-    write_report(options.output, {**about(), "dtype": str(dtype), "threads": options.threads}, rows)
+    write_report(options.output, {**about(), "threads": options.threads}, rows)
+
+
+def compared(dtype: torch.dtype | None) -> Iterator[tuple[str, Callable[[], nn.Module], int, nn.Module]]:
+    """Name, maker, input side, and the net that answers, in the precision asked for or that the library takes."""
+    for name, (make, size) in NETS.items():
+        if make is not embedded or dtype is not None:
+            yield name, make, size, ready(make(), "cpu", dtype)
+            continue
+        chosen = load_classifier("auto", "cpu").net
+        yield name, make, size, chosen
+        if any(isinstance(layer, QuantisedConv2d) for layer in chosen.modules()):
+            yield name, make, size, ready(make(), "cpu", native_dtype("cpu"))
 
 
 def answered(net: nn.Module, parts: Sequence[Tensor]) -> Tensor:

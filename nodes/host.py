@@ -100,7 +100,9 @@ def _load(detector: str, classifier: str, precision: str, stamp: str) -> Models:
     if management is None or patching is None:
         return Models(load(detector, classifier, dtype=dtype))
     compute, rest = management.get_torch_device(), management.unet_offload_device()
-    pipeline = load(detector, classifier, rest, dtype or native_dtype(compute))
+    if dtype is None and torch.device(compute).type != "cpu":
+        dtype = native_dtype(compute)  # rather than what is best where the nets wait
+    pipeline = load(detector, classifier, rest, dtype)
     pipeline.out_of_memory, pipeline.interrupt = out_of_memory, stop_if_interrupted
     patcher = getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
     return Models(pipeline, patcher(nn.ModuleList(pipeline.nets), load_device=compute, offload_device=rest))

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import read_checkpoint
-from ..inference import native_dtype, placed, ready
+from ..inference import ready, settled
+from ..quantised import declared as declared_ranges
 from ..weights import ASSETS
 from . import gendernet, mobilenet, resnet, vgg
 from .classifier import Classifier
@@ -75,7 +76,7 @@ def read_classifier(
     Args:
         path: the file.
         device: where it computes.
-        dtype: its precision; chosen by :func:`anigender.inference.native_dtype` where None. ONNX models have theirs.
+        dtype: its precision; chosen by :func:`anigender.inference.settled` where None. ONNX models have theirs.
         settings: see :data:`~.preprocessing.SETTINGS`; they win over what the file and a JSON file beside it say.
 
     Raises:
@@ -91,7 +92,10 @@ def read_classifier(
     net, declared = _built(path, settings)
     # Checked in float32 on the device itself: elsewhere, other precisions may only be emulated.
     classifier = _checked(path, ready(net, device, torch.float32), declared)
-    classifier.net = placed(classifier.net, device, dtype or native_dtype(device))
+    try:
+        classifier.net = settled(classifier.net, device, dtype, declared_ranges(declared))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
     return classifier
 
 
@@ -174,7 +178,7 @@ def load_classifier(
         name: ``auto`` (the embedded one), a name of :data:`CLASSIFIERS`, a path, or ``folder/name`` for a published
             classifier whose file lies in that folder under any of its names.
         device: where it computes.
-        dtype: its precision; chosen by :func:`anigender.inference.native_dtype` where None.
+        dtype: its precision; chosen by :func:`anigender.inference.settled` where None.
         settings: see :func:`read_classifier`.
 
     Raises:

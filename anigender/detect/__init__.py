@@ -16,6 +16,7 @@ from torch import Tensor
 from ..faces import Faces
 from ..images import Batch
 from ..inference import ready
+from ..quantised import declared
 from ..weights import ASSETS, read_weights
 from .cascade import Cascade
 from .cascade_file import read_cascade
@@ -66,7 +67,12 @@ def read_head_detector(
     if missing:
         raise ValueError(f"{path} lacks {len(missing)} weights of the head detector, {missing[0]} first")
     net.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=False)
-    return HeadDetector(ready(net, device, dtype), metadata, _read_verifier(tensors, metadata, device, dtype))
+    try:
+        verifier = _read_verifier(tensors, metadata, device, dtype)
+        ranges = {name: own for name, own in declared(metadata).items() if not name.startswith(PREFIX)}
+        return HeadDetector(ready(net, device, dtype, ranges), metadata, verifier)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
 
 
 def _read_verifier(
@@ -77,7 +83,7 @@ def _read_verifier(
         return None
     net = VerifierNet()
     net.load_state_dict(own, strict=False)
-    return Verifier(ready(net, device, dtype), metadata)
+    return Verifier(ready(net, device, dtype, declared(metadata, PREFIX)), metadata)
 
 
 def read_cascade_detector(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Cascade:
@@ -130,7 +136,7 @@ def load_detector(
         name: ``auto`` (the embedded one), a name of :data:`DETECTORS`, or a path. What a file is, its ending says
             (:data:`FILES`; any other ending is weights), or a word before it: ``lbp:file``.
         device: where it computes.
-        dtype: its precision; chosen by :func:`anigender.inference.native_dtype` where None.
+        dtype: its precision; chosen by :func:`anigender.inference.settled` where None.
 
     Raises:
         ValueError: neither a known name nor a file, or a file of something else.

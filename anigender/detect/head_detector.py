@@ -13,6 +13,7 @@ from ..boxes import suppress
 from ..faces import Faces
 from ..images import Batch, resize
 from ..padded import PaddedFaces, Room, first_rows, read
+from ..quantised import QuantisedConv2d
 from ..transfer import moved, on_device
 from .headnet import STRIDES, HeadNet
 from .verifier import Verifier
@@ -70,6 +71,22 @@ class _Look(NamedTuple):
     pixels: Tensor
     places: list[int]
     size: tuple[int, int]
+
+
+def _in_whole_numbers(canvas: tuple[int, int], members: list[_Look], empty: int) -> Tensor:
+    """The pictures ``[B, 3, H, W]`` as uint8, padded into one canvas size with the value ``empty``."""
+    shape = (sum(len(look.places) for look in members), 3, *canvas)
+    padded = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+    if any(look.size != canvas for look in members):
+        padded.fill_(empty)
+    first = 0
+    for look in members:
+        pixels = look.pixels
+        if pixels.dtype.is_floating_point:
+            pixels = pixels.float().clamp(0, 1).mul_(255).round_()
+        padded[first : first + len(look.places), :, : look.size[0], : look.size[1]].copy_(pixels)
+        first += len(look.places)
+    return padded
 
 
 class HeadDetector:
@@ -230,7 +247,17 @@ class HeadDetector:
             scores[index, place] = torch.where(inside, logits.sigmoid(), NO_BOX)
 
     def _input(self, canvas: tuple[int, int], members: list[_Look], finite: Tensor) -> Tensor:
-        """The pictures normalised and padded into one canvas size; notes in ``finite [B]`` which hold no NaN."""
+        """The pictures padded into one canvas size; notes in ``finite [B]`` which hold no NaN.
+
+        Normalised, or as they are where the net counts in the very steps of eight-bit pictures.
+        """
+        for look in members:
+            if look.pixels.dtype.is_floating_point:
+                rows = on_device(look.places, finite.device)
+                finite[rows] &= look.pixels.flatten(1).sum(1, dtype=torch.float32).isfinite()
+        entry = self.net.get_submodule("stem.0.0")
+        if isinstance(entry, QuantisedConv2d) and entry.weight.is_cpu and entry.reads_pictures(self.mean, self.std):
+            return _in_whole_numbers(canvas, members, entry.own.zero)
         mean = on_device(self.mean, self.device)[:, None, None]
         std = on_device(self.std, self.device)[:, None, None]
         shape = (sum(len(look.places) for look in members), 3, *canvas)
@@ -239,9 +266,6 @@ class HeadDetector:
             padded.zero_()
         first = 0
         for look in members:
-            if look.pixels.dtype.is_floating_point:
-                rows = on_device(look.places, finite.device)
-                finite[rows] &= look.pixels.flatten(1).sum(1, dtype=torch.float32).isfinite()
             own = padded[first : first + len(look.places), :, : look.size[0], : look.size[1]]
             own.copy_(look.pixels)  # converted where it is needed: memory is what this waits for
             scale = 255.0 if look.pixels.dtype == torch.uint8 else 1.0

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..quantised import RANGES
 from ..weights import read_weights, save_weights
 
 
@@ -26,4 +27,5 @@ def average_files(files: Sequence[Path], output: Path) -> None:
         if {name: value.shape for name, value in tensors.items()} != {n: v.shape for n, v in first.items()}:
             raise ValueError(f"{path} and {files[0]} are not of one architecture: their keys or shapes differ")
     mean = {name: torch.stack([tensors[name].float() for tensors, _ in read]).mean(0) for name in first}
+    metadata = {name: text for name, text in metadata.items() if name != RANGES}  # those of other weights
     save_weights(output, {name: value.to(first[name].dtype) for name, value in mean.items()}, metadata)

@@ -15,12 +15,12 @@ from ..evaluate.metrics import fit_calibration, gender_figures
 from .augment import CACHE_MARGIN, CACHE_SIZE
 from .checkpoints import Log, load_checkpoint, save_checkpoint
 from .crops import Crops, labelled_crops
-from .gender_file import calibrated
+from .gender_file import SHOWN, calibrated
 from .learning import Learning, Plan, judged
 from .recipes import RECIPES
 from .suspects import report_suspects, suspects
 from .trainable import Trainable, read_trainable, save_trained
-from .views import cache_shape
+from .views import cache_shape, plain_views
 
 log = logging.getLogger("anigender")
 
@@ -113,7 +113,9 @@ def finetune(options: Options) -> dict[str, float]:
             **figures,
         )
         tqdm.write(f"epoch {learning.epoch}: {figures}")
-        save_trained(learning.learned, temperature, bias, options.output)
+        rows = range(min(SHOWN, len(judge)))
+        shown = (plain_views(judge, rows, learning.learned.classifier) for _ in "1")  # made only where it is needed
+        save_trained(learning.learned, temperature, bias, options.output, shown)
         save_checkpoint(checkpoint, learning.state() | {"options": fingerprint})
     if not figures:
         figures = _judge(learning.learned, judge)[0]

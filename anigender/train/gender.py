@@ -184,7 +184,7 @@ def train(options: Options) -> None:
         tqdm.write(f"epoch {epoch}: {figures.as_dict()}")
         if size == SIZE and figures.balanced_accuracy >= best:
             best = figures.balanced_accuracy
-            save_gender(average.model.net, temperature, bias, options.output)
+            save_gender(average.model.net, temperature, bias, options.output, shown=judge.pixels)
         state = {
             "model": model.state_dict(),
             "average": average.model.state_dict(),

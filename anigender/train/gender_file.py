@@ -8,19 +8,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..classify import Classifier
 from ..classify.gendernet import GenderNet, build
 from ..evaluate.metrics import fit_calibration
-from ..inference import mixed_precision, placed
+from ..inference import mixed_precision, placed, ready
+from ..quantised import written
 from ..weights import read_weights, save_weights
 from .augment import plain
 from .checkpoints import half_precision
 from .crop_store import Pixels
 from .crops import labelled_crops
+from .ranges import of_classifier
 
 SIZE = 112
 MARGIN, BELOW = 1.5, 0.17  # the head, the shoulders and the collar: clothes tell where a face does not
 MEAN, STD = 0.5, 0.25
 AT_ONCE = 128  # crops
+SHOWN = 512  # of them say how large activations get
 
 
 def normalise(x: Tensor, device: str) -> Tensor:
@@ -61,7 +65,7 @@ def calibrate(data: Path, source: Path, output: Path, detector: str = "auto", de
     net, framing = placed(build(tensors).eval(), device), framing_of(metadata)
     _, judge = labelled_crops(data, detector, output.parent)
     calibration = fit_calibration(predict(net, judge.pixels, device, *framing), judge.labels)
-    save_gender(net, *calibration, output, framing)
+    save_gender(net, *calibration, output, framing, judge.pixels)
 
 
 def framing_of(metadata: Mapping[str, str]) -> tuple[int, float, float]:
@@ -76,25 +80,35 @@ def save_gender(
     bias: float,
     output: Path,
     framing: tuple[int, float, float] = (SIZE, MARGIN, BELOW),
+    shown: Pixels | None = None,
 ) -> None:
-    """The net in half precision with its preprocessing and calibration, as one safetensors file."""
+    """The net in half precision with its preprocessing and calibration, as one safetensors file.
+
+    Args:
+        model: the net.
+        temperature, bias: of :func:`~anigender.evaluate.metrics.fit_calibration`.
+        output: the file.
+        framing: input size, margin and how far below the head's the crops' centre lies.
+        shown: cached crops by which to learn how large its activations get; without, CPUs compute in floats.
+    """
     size, margin, below = framing
     state = half_precision(model)
     # The bias goes into the last layer, the temperature into the metadata, where a reader finds it.
     state["fc.bias"] = (model.fc.bias.detach() + model.fc.bias.new_tensor([0.0, bias])).half()
-    save_weights(
-        output,
-        state,
-        {
-            "anigender.kind": "classifier",
-            "anigender.architecture": "gendernet",
-            "anigender.labels": "female,male",
-            "anigender.input_size": str(size),
-            "anigender.margin": str(margin),
-            "anigender.below": str(below),
-            "anigender.mean": ",".join([str(MEAN)] * 3),
-            "anigender.std": ",".join([str(STD)] * 3),
-            "anigender.channel_order": "RGB",
-            "anigender.temperature": f"{temperature:.4f}",
-        },
-    )
+    metadata = {
+        "anigender.kind": "classifier",
+        "anigender.architecture": "gendernet",
+        "anigender.labels": "female,male",
+        "anigender.input_size": str(size),
+        "anigender.margin": str(margin),
+        "anigender.below": str(below),
+        "anigender.mean": ",".join([str(MEAN)] * 3),
+        "anigender.std": ",".join([str(STD)] * 3),
+        "anigender.channel_order": "RGB",
+        "anigender.temperature": f"{temperature:.4f}",
+    }
+    if shown is not None:
+        net = ready(build({name: value.float() for name, value in state.items()}), "cpu", torch.float32)
+        crops = (plain(shown[i : i + AT_ONCE], *framing) for i in range(0, min(SHOWN, len(shown)), AT_ONCE))
+        metadata |= written(of_classifier(Classifier(net, metadata), crops))
+    save_weights(output, state, metadata)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from ..classify import SETTINGS, Classifier, classifier_file, read_classifier, read_net
+from ..classify.gendernet import GenderNet
 from ..classify.preprocessing import PREFIX, REQUIRED
 from ..inference import placed
 from ..locate import resolve
+from ..quantised import written
 from ..weights import save_weights
+from .ranges import of_classifier
 
 HEADS = ("fc", "classifier")  # what the registry's architectures call what is behind their features
 HALF = torch.finfo(torch.float16)
@@ -113,7 +116,7 @@ def learns(model: Trainable, frozen_backbone: bool) -> None:
     model.head.train().requires_grad_(True)
 
 
-def save_trained(model: Trainable, temperature: float, bias: float, output: Path) -> None:
+def save_trained(model: Trainable, temperature: float, bias: float, output: Path, shown: Iterable[Tensor] = ()) -> None:
     """The net in half precision with its preprocessing and calibration, as one safetensors file.
 
     Args:
@@ -121,6 +124,8 @@ def save_trained(model: Trainable, temperature: float, bias: float, output: Path
         temperature, bias: of :func:`anigender.evaluate.metrics.fit_calibration`. The bias goes into the last layer,
             the temperature into the metadata, where a reader finds it.
         output: the file; it is read again to see that it answers.
+        shown: crops ``[N, 3, S, S]`` in 0-1 by which a net of this project's own architecture learns how large its
+            activations get; without, CPUs compute in floats.
 
     Raises:
         ValueError: the net learned nothing but broken numbers.
@@ -136,8 +141,12 @@ def save_trained(model: Trainable, temperature: float, bias: float, output: Path
         else:
             last.bias[male] += bias
     state = {name: _halved(value) for name, value in net.state_dict().items() if not name.endswith("batches_tracked")}
-    save_weights(output, state, model.metadata | {PREFIX + "temperature": f"{temperature:.4f}"})
-    read_classifier(output, "cpu", torch.float32)
+    metadata = model.metadata | {PREFIX + "temperature": f"{temperature:.4f}"}
+    save_weights(output, state, metadata)
+    classifier = read_classifier(output, "cpu", torch.float32)
+    crops = list(shown) if isinstance(net, GenderNet) else []
+    if crops:
+        save_weights(output, state, metadata | written(of_classifier(classifier, crops)))
 
 
 def _halved(value: Tensor) -> Tensor:

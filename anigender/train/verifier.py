@@ -21,6 +21,7 @@ from ..detect import load_detector
 from ..detect.head_detector import HeadDetector
 from ..detect.verifier import PREFIX, VerifierNet
 from ..inference import mixed_precision, placed
+from ..quantised import RANGES
 from ..weights import ASSETS, read_weights, save_weights
 from . import dataset
 from .augment import augment
@@ -225,6 +226,7 @@ def save_verified(options: Options, model: VerifierNet) -> None:
     source = ASSETS / "head.safetensors" if options.detector in ("auto", "head") else Path(options.detector)
     tensors, metadata = read_weights(source)
     tensors = {name: value for name, value in tensors.items() if not name.startswith(PREFIX)}
+    metadata = {name: text for name, text in metadata.items() if name != RANGES}  # to be measured anew
     own = {PREFIX + name: value for name, value in half_precision(model).items()}
     save_weights(
         options.output,
