@@ -54,8 +54,16 @@ class FusedConv2d(nn.Conv2d):
         self._packed = Packed()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
-        self._packed = Packed()  # the other was made of weights that now change
-        return super()._apply(fn, recurse)
+        before = self.weight
+        place = before.data_ptr()
+        result = super()._apply(fn, recurse)
+        if self.weight is not before or self.weight.data_ptr() != place:  # a host may ask for no change at all, often
+            self._forget()
+        return result
+
+    def _forget(self) -> None:
+        """Let go of what was made of weights that are no more."""
+        self._packed = Packed()
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None, activation: type[nn.Module] | None = None) -> Tensor:
         """``[B, C, H, W]`` to ``[B, C', H', W']``.

@@ -13,7 +13,7 @@ The kernels are oneDNN's as PyTorch's own compiler calls them, no public interfa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -96,9 +96,9 @@ class QuantisedConv2d(FusedConv2d):
         self.own = own
         self._counted = Counted()
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Any:
+    def _forget(self) -> None:
+        super()._forget()
         self._counted = Counted()
-        return super()._apply(fn, recurse)
 
     def forward(self, x: Tensor, shortcut: Tensor | None = None, activation: type[nn.Module] | None = None) -> Tensor:
         """``[B, C, H, W]`` to ``[B, C', H', W']``, as of the fused one; uint8 where its range has an output."""
@@ -158,14 +158,17 @@ class Counted:
     """
 
     def __init__(self) -> None:
-        self.held: dict[bool, tuple[Any, ...]] = {}
+        self.held: dict[bool, tuple[int, tuple[Any, ...]]] = {}  # and the state of the weights it was made of
 
     def weights(self, conv: QuantisedConv2d, shape: torch.Size) -> tuple[Any, ...]:
         """For an input of that shape: packed weights, the step of each output channel, their zeros, and the bias."""
         small = shape[2] * shape[3] <= SMALL_MAP * conv.stride[0] * conv.stride[1]
-        if small not in self.held:
-            self.held[small] = _packed(conv, shape)
-        return self.held[small]
+        parameters = (conv.weight,) if conv.bias is None else (conv.weight, conv.bias)
+        state = sum(0 if own.is_inference() else own._version for own in parameters)
+        held = self.held.get(small)
+        if held is None or held[0] != state:
+            held = self.held[small] = state, _packed(conv, shape)
+        return held[1]
 
     def __deepcopy__(self, memo: Any) -> Counted:
         return Counted()

@@ -7,17 +7,18 @@ from pathlib import Path
 import pytest
 import torch
 
+from anigender.quantised import RANGES
 from anigender.train.averaging import average_files
 from anigender.weights import read_weights, save_weights
 
 
 def test_the_mean_of_the_weights(tmp_path: Path) -> None:
     for name, value in (("a", 1.0), ("b", 4.0)):
-        save_weights(tmp_path / name, {"w": torch.full((2, 3), value).half()}, {"from": name})
+        save_weights(tmp_path / name, {"w": torch.full((2, 3), value).half()}, {"from": name, RANGES: "{}"})
     average_files([tmp_path / "a", tmp_path / "b"], tmp_path / "mean")
     tensors, metadata = read_weights(tmp_path / "mean")
     assert tensors["w"].dtype == torch.float16 and tensors["w"].tolist() == [[2.5] * 3] * 2
-    assert metadata == {"from": "a"}
+    assert metadata == {"from": "a"}, "not the ranges of other weights"
 
 
 @pytest.mark.parametrize(

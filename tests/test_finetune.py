@@ -25,6 +25,7 @@ from anigender.cli import main
 from anigender.cli import train as cli
 from anigender.faces import Faces
 from anigender.images import check
+from anigender.quantised import declared
 from anigender.train import finetune as module
 from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE
 from anigender.train.checkpoints import load_checkpoint
@@ -114,6 +115,21 @@ def test_any_net_is_saved_as_it_was_read(tmp_path: Path, name: str, outputs: int
     metadata = read_weights(tmp_path / "b.safetensors")[1]
     assert {key: metadata[key] for key in METADATA} == METADATA
     assert metadata["anigender.temperature"] == "1.6000" and metadata["anigender.kind"] == "classifier"
+
+
+@pytest.mark.parametrize(
+    ("name", "shown", "expected"),
+    [("gendernet", True, True), ("gendernet", False, False), ("resnet", True, False)],
+)
+def test_own_nets_learn_how_large_their_activations_get(tmp_path: Path, name: str, shown: bool, expected: bool) -> None:
+    model = read_trainable(written(tmp_path / "a.safetensors", name))
+    save_trained(model, 1.0, 0.0, tmp_path / "b.safetensors", [torch.rand(6, 3, 32, 32)] if shown else ())
+    ranges = declared(read_weights(tmp_path / "b.safetensors")[1])
+    assert bool(ranges) is expected
+    if expected:
+        assert (ranges["stem.0"].low, ranges["stem.0"].high) == (-2.0, 2.0), "by the mean and the std"
+        assert ranges["stem.0"].output > 0
+        assert read_classifier(tmp_path / "b.safetensors").classify(torch.rand(2, 3, 32, 32)).shape == (2, 2)
 
 
 @pytest.mark.parametrize(

@@ -22,13 +22,14 @@ from anigender.detect import read_head_detector
 from anigender.detect.headnet import STRIDES, HeadNet, RawHeads
 from anigender.faces import Faces
 from anigender.images import check, head_crops
+from anigender.quantised import RANGES
 from anigender.train import crops, dataset, detector, draws, gender, gender_file, student, verifier
 from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE, alone, augment, frame, mix, plain
 from anigender.train.checkpoints import load_checkpoint, save_checkpoint
 from anigender.train.composites import Composer, CutOut
 from anigender.train.crop_store import CropStore, stamp_of
 from anigender.train.patterns import patterns
-from anigender.weights import read_weights
+from anigender.weights import ASSETS, read_weights
 
 # -- composites ------------------------------------------------------------------------------------------------------
 
@@ -611,6 +612,11 @@ def test_a_verifier_joins_its_detector_in_one_file(
     again = verifier.Options(tiny, tmp_path / "again.safetensors", detector=str(output), steps=2, seed=1)
     verifier.train(again)
     assert read_weights(again.output)[0].keys() == after.keys()
+    # How large activations get was another verifier's, and is to be measured anew.
+    known = ASSETS / "head.safetensors"
+    assert RANGES in read_weights(known)[1]
+    verifier.train(verifier.Options(tiny, tmp_path / "third.safetensors", detector=str(known), steps=2))
+    assert RANGES not in read_weights(tmp_path / "third.safetensors")[1]
 
 
 def test_patterns_are_opaque_and_differ() -> None:
