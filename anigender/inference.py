@@ -14,6 +14,9 @@ from .quantised import Range, eight_bits_pay, quantise
 
 Net = TypeVar("Net", bound=nn.Module)
 
+# What people may ask to compute in; None is :func:`settled`'s own choice.
+PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 def native_dtype(device: torch.device | str) -> torch.dtype:
     """The floats to compute in when nobody says: bfloat16 where the device multiplies it natively, else float32.

@@ -24,13 +24,12 @@ from torch import Tensor, nn
 
 from ..anigender.classify.preprocessing import sidecars
 from ..anigender.files import atomic_write_bytes
-from ..anigender.inference import native_dtype
+from ..anigender.inference import PRECISIONS, native_dtype
 from ..anigender.locate import resolve
 from ..anigender.pipeline import Pipeline, load, ran_out_of_memory
 from ..anigender.png import encoded, quick_png_bytes
 from ..anigender.saving import to_bytes
 
-PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 MODEL_SUFFIXES = (".safetensors", ".onnx", ".pth", ".pt", ".ckpt", ".bin")
 MODEL_FOLDER = "anigender"  # the folder's key in folder_paths and its name below models/
 # Room asked for beside the weights: 16 canvases of 640 x 640 and the widest activations of the nets.

@@ -256,7 +256,7 @@ def colour_encoder() -> ColourEncoder:
 @pytest.fixture(name="anigender")
 def command_line(painted: Pipeline, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
     """The command line inside this process, with the painted pipeline instead of the embedded models."""
-    monkeypatch.setattr(inputs, "load", lambda detector, classifier, device, settings: painted)
+    monkeypatch.setattr(inputs, "load", lambda detector, classifier, device, dtype, settings: painted)
 
     def run(*arguments: Any, status: int | None = 0) -> Result:
         result = CliRunner().invoke(main, [str(argument) for argument in arguments])

@@ -25,7 +25,7 @@ QUICK = {"hidden": 32, "epochs": 15, "learning_rate": 1e-2}
 @pytest.fixture
 def anigender(painted, colour_encoder, monkeypatch) -> Callable[..., Result]:
     """The command line with the painted pipeline and the encoder that sees colours."""
-    monkeypatch.setattr(inputs, "load", lambda detector, classifier, device, settings=None: painted)
+    monkeypatch.setattr(inputs, "load", lambda detector, classifier, device, dtype=None, settings=None: painted)
     monkeypatch.setattr(scoring, "load_encoder", lambda name, device: colour_encoder)
     monkeypatch.setattr(training, "load_encoder", lambda name, device: colour_encoder)
 

@@ -17,6 +17,7 @@ import anigender
 from anigender.classify import read_classifier
 from anigender.classify.gendernet import GenderNet
 from anigender.cli import main
+from anigender.cli.inputs import Models
 from anigender.detect import read_head_detector
 from anigender.folders import decoded
 from anigender.fused import FusedConv2d
@@ -348,6 +349,18 @@ def test_the_embedded_models_compute_in_eight_bits_and_say_the_same(
     assert float((found.probabilities - exact.probabilities).abs().max()) < 0.1
     side = (exact.boxes[:, 2] - exact.boxes[:, 0])[:, None]
     assert float(((found.boxes - exact.boxes) / side).abs().max()) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("precision", "expected"),
+    [("auto", QuantisedConv2d if eight_bits_pay() else FusedConv2d), ("float32", FusedConv2d)],
+)
+def test_the_command_line_takes_what_is_asked_for(precision: str, expected: type[nn.Module]) -> None:
+    pipeline = Models(device="cpu", precision=precision).load()
+    for net in pipeline.nets:
+        assert type(next(layer for layer in net.modules() if isinstance(layer, nn.Conv2d))) is expected
+    if precision == "float32":
+        assert pipeline.classifier.dtype == torch.float32
 
 
 @NEEDS_KERNELS

@@ -148,6 +148,7 @@ def test_one_store_serves_both_commands_and_every_confidence(
         (["--min-detection", 0.77], "detector threshold was"),
         (["--classifier", "mine.safetensors"], "classifier was"),
         (["--whole-image"], "detector was"),
+        (["--precision", "float32"], "precision was"),
     ],
 )
 def test_results_of_other_settings_are_never_mixed(

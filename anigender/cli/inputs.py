@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from ..detect import DETECTORS, FILES
 from ..folders import Result, find_images, is_picture, process
+from ..inference import PRECISIONS
 from ..packed import is_packed, is_picture_or_packed, is_plain_table, unpacked
 from ..pipeline import Pipeline, load
 from ..resuming import resumed
@@ -31,6 +32,13 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--recursive", "-r", is_flag=True, help="Look into subfolders too.")
     @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 1024), help="Pictures at once.")
     @click.option("--device", default=None, help="cpu, cuda, cuda:1 …; CUDA where there is one, else the CPU.")
+    @click.option(
+        "--precision",
+        default="auto",
+        show_default=True,
+        type=click.Choice(tuple(PRECISIONS)),
+        help="What to compute in; auto is what the device is fastest at (docs/speed.md).",
+    )
     @click.option("--detector", default="auto", show_default=True, help=DETECTOR_HELP)
     @click.option(
         "--classifier", default="auto", show_default=True, help="auto, or a file: safetensors, .pth …, or .onnx."
@@ -57,6 +65,7 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
         recursive: bool,
         batch: int,
         device: str | None,
+        precision: str,
         detector: str,
         classifier: str,
         classifier_setting: dict[str, str],
@@ -64,7 +73,7 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
         min_size: float,
         **rest: Any,
     ) -> None:
-        models = Models(detector, classifier, device, classifier_setting, min_detection, min_size)
+        models = Models(detector, classifier, device, classifier_setting, min_detection, min_size, precision)
         try:
             pipeline = models.load()
         except (ValueError, RuntimeError, OSError, ImportError) as error:
@@ -84,10 +93,12 @@ class Models:
     settings: Mapping[str, str] = field(default_factory=dict)
     min_detection: float | None = None
     min_size: float = 0.0
+    precision: str = "auto"
 
     def load(self) -> Pipeline:
         """The pipeline that they stand for; errors as of :func:`anigender.load`."""
-        pipeline = load(self.detector, self.classifier, self.device, settings=self.settings)
+        dtype = PRECISIONS[self.precision]
+        pipeline = load(self.detector, self.classifier, self.device, dtype, self.settings)
         if self.min_detection is not None and hasattr(pipeline.detector, "threshold"):
             pipeline.detector.threshold = self.min_detection
         if hasattr(pipeline.detector, "minimum_size"):

@@ -70,9 +70,12 @@ def open_store(inputs: Inputs, path: Path) -> ResultStore:
 def settings(inputs: Inputs) -> dict[str, str]:
     """What results depend on beside the pictures: the models, and their preprocessing and limits as they now are.
 
-    The device is not among them: its precision moves a probability by about a hundredth, and machines may share work.
+    The device is not among them: what it is fastest at moves a probability by about a hundredth, and machines may share
+    work. A precision that somebody asks for is.
     """
     found = {}
+    if inputs.models.precision != "auto":
+        found["precision"] = inputs.models.precision
     parts = {"detector": inputs.pipeline.detector, "classifier": inputs.pipeline.classifier}
     for kind, part in parts.items():
         name = str(getattr(inputs.models, kind))
