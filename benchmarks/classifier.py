@@ -1,10 +1,11 @@
 """How fast classifiers are here and in onnxruntime: the same weights, the same pictures, the same number of threads.
 
 ResNet-18 and ResNet-50 have random weights, the embedded net its own. onnxruntime gets the float32 model with all
-its optimisations; here the precision is what :func:`anigender.inference.settled` chooses, or ``--dtype``; where that is
-eight bits for the embedded net, it is measured in floats too. Both are asked in turn within one run, and what is
-reported is the median of the ratios of neighbours. Normalisation is left out on both sides. Run with
-``python -m benchmarks.classifier``; it needs the extra anigender[export].
+its optimisations; here nets are in eight bits where the CPU multiplies these natively (the ResNets need to be shown
+pictures for that, as ``anigender train ranges`` does), and in the floats that :func:`anigender.inference.native_dtype`
+chooses, or ``--dtype``. Both are asked in turn within one run, and what is reported is the median of the ratios of
+neighbours. Normalisation is left out on both sides. Run with ``python -m benchmarks.classifier``; it needs the extra
+anigender[export].
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ from torch import Tensor, nn
 from anigender.classify import load_classifier
 from anigender.classify.classifier import at_once
 from anigender.classify.resnet import ResNet, Stage
-from anigender.inference import native_dtype, ready
-from anigender.quantised import QuantisedConv2d
+from anigender.inference import ready
+from anigender.quantised import QuantisedConv2d, Range, eight_bits_pay
+from anigender.ranges import Watch
 from benchmarks.report import about, write_report
 
 BATCHES = (1, 8, 32)
@@ -54,9 +56,9 @@ def resnet(depth: int) -> nn.Module:
     return net
 
 
-def pictures(count: int, size: int) -> Tensor:
+def pictures(count: int, size: int, seed: int = 0) -> Tensor:
     """Made-up normalised pictures with large and small shapes, the same ones each time."""
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(count, 3, 5, 5, generator=generator)
     fine = torch.randn(count, 3, size, size, generator=generator)
     # Within what the embedded net reads, whose pictures lie in 0-1 before they are normalised.
@@ -154,13 +156,21 @@ def main() -> None:
 def compared(dtype: torch.dtype | None) -> Iterator[tuple[str, Callable[[], nn.Module], int, nn.Module]]:
     """Name, maker, input side, and the net that answers, in the precision asked for or that the library takes."""
     for name, (make, size) in NETS.items():
-        if make is not embedded or dtype is not None:
-            yield name, make, size, ready(make(), "cpu", dtype)
-            continue
-        chosen = load_classifier("auto", "cpu").net
-        yield name, make, size, chosen
-        if any(isinstance(layer, QuantisedConv2d) for layer in chosen.modules()):
-            yield name, make, size, ready(make(), "cpu", native_dtype("cpu"))
+        if dtype is None and eight_bits_pay():
+            if make is embedded:
+                yield name, make, size, load_classifier("auto", "cpu").net
+            else:
+                yield name, make, size, ready(make(), "cpu", None, ranges_of(make(), size))
+        yield name, make, size, ready(make(), "cpu", dtype)
+
+
+def ranges_of(net: nn.Module, size: int) -> dict[str, Range]:
+    """What ``anigender train ranges`` would write down, from other pictures than those that are compared."""
+    net = ready(net, "cpu", torch.float32)
+    with Watch(net) as watch, torch.inference_mode():
+        for part in pictures(PICTURES, size, seed=1).split(8):
+            net(part.contiguous(memory_format=torch.channels_last))
+    return watch.ranges()
 
 
 def answered(net: nn.Module, parts: Sequence[Tensor]) -> Tensor:

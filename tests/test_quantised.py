@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 import anigender
 from anigender.classify import read_classifier
 from anigender.classify.gendernet import GenderNet
+from anigender.classify.resnet import ResNet, Stage
 from anigender.cli import main
 from anigender.cli.inputs import Models
 from anigender.detect import read_head_detector
@@ -419,6 +421,34 @@ def test_ranges_are_measured_by_a_command(folder: Path, name: str) -> None:
     for key, own in measured.items():
         assert 0.3 < (own.high + 1) / (known[key].high + 1) < 3
         assert (own.output > 0, own.shortcut > 0) == (known[key].output > 0, known[key].shortcut > 0)
+
+
+def test_a_checkpoint_of_any_kind_can_be_given_ranges(folder: Path) -> None:
+    torch.manual_seed(0)
+    net = ResNet(
+        [Stage(1, 8, 8), Stage(1, 12, 12), Stage(1, 16, 16), Stage(1, 24, 24)], False, width=8, head=nn.Linear(24, 2)
+    )
+    for layer in net.modules():
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            nn.init.kaiming_normal_(layer.weight)
+    source, output = folder.parent / "net.pth", folder.parent / "net.safetensors"
+    torch.save(net.state_dict(), source)
+    declared_there = {"input_size": 32, "margin": 1.3, "mean": [0.5] * 3, "std": [0.25] * 3, "labels": "female,male"}
+    source.with_name("net.pth.json").write_text(json.dumps(declared_there))
+    run = trained(source, folder, output)
+    assert run.exit_code == 0, run.output
+    found = read_classifier(output, "cpu")
+    assert isinstance(found.net.conv1, QuantisedConv2d if eight_bits_pay() else FusedConv2d)
+    crops = random(12, 3, 32, 32)
+    exact = read_classifier(source, "cpu", torch.float32).classify(crops)
+    assert float((found.classify(crops) - exact).abs().mean()) < 0.05
+
+
+def test_onnx_files_have_a_precision_of_their_own(folder: Path) -> None:
+    source = folder.parent / "net.onnx"
+    source.write_bytes(b"")
+    run = trained(source, folder, folder.parent / "out.safetensors")
+    assert run.exit_code == 2 and "name the checkpoint it was made from" in run.output
 
 
 def test_ranges_of_neither_detector_nor_classifier_are_refused(folder: Path) -> None:

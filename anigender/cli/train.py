@@ -244,6 +244,7 @@ def ranges(source: Path, data: Path, output: Path, detector: str) -> None:
 
     \b
     anigender train ranges head.safetensors --data DIR --output head.safetensors
+    anigender train ranges animeGender-dvgg-0.8-alpha.safetensors --data my/pictures --output alpha-fast.safetensors
     """
     from ..train.ranges import measure
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from ..classify import Classifier, read_classifier
+from ..classify import Classifier, declared_by, read_classifier
 from ..detect import load_detector, read_head_detector
 from ..detect.head_detector import HeadDetector
 from ..detect.verifier import PREFIX
@@ -54,20 +55,15 @@ def of_detector(detector: HeadDetector, pictures: Iterable[Sequence[Tensor]]) ->
     Raises:
         ValueError: there are none, or none in which it proposes a head.
     """
-    nets: list[tuple[str, nn.Module]] = [("", detector.net)]
+    nets: dict[str, nn.Module] = {"": detector.net}
     if detector.verifier is not None:
-        nets.append((PREFIX, detector.verifier.net))
-    watches = [Watch(net) for _, net in nets]
-    for watch in watches:
-        watch.__enter__()
-    try:
+        nets[PREFIX] = detector.verifier.net
+    with ExitStack() as stack:
+        watches = {prefix: stack.enter_context(Watch(net)) for prefix, net in nets.items()}
         for part in pictures:
             detector.detect(check(list(part)))
-    finally:
-        for watch in watches:
-            watch.__exit__(None, None, None)
     found: dict[str, Range] = {}
-    for (prefix, _), watch in zip(nets, watches, strict=True):
+    for prefix, watch in watches.items():
         own = entered(watch.ranges(), detector.mean, detector.std)
         found |= {prefix + name: value for name, value in own.items() if not name.startswith(IN_FLOATS)}
     return found
@@ -78,18 +74,22 @@ def measure(data: Path, source: Path, output: Path, detector: str = "auto") -> N
 
     Args:
         data: the data folder, whose pictures to learn from are shown, 512 of them at most.
-        source: the file; what it said before of its activations is replaced.
+        source: the file, a classifier's in any form that can be read but ONNX; what it said before of its activations
+            is replaced.
         output: the copy.
         detector: finds the heads for a classifier: ``auto`` or a weights file.
 
     Raises:
         ValueError: it is neither, or no picture can be read, or no head is found in them.
     """
-    tensors, metadata = read_weights(source)
     pictures = shown(data)
-    if metadata.get("anigender.architecture") == "headnet":
+    if source.suffix.lower() == ".onnx":
+        raise ValueError(f"{source} is an ONNX file, which has its own precision: name the checkpoint it was made from")
+    if is_head_detector(source):
+        tensors, metadata = read_weights(source)
         ranges = of_detector(read_head_detector(source, "cpu", torch.float32), pictures)
     else:
+        tensors, metadata = declared_by(source)
         classifier = read_classifier(source, "cpu", torch.float32)
         pipeline = Pipeline(load_detector(detector, "cpu", torch.float32), classifier)
         with Watch(classifier.net) as watch:
@@ -97,6 +97,11 @@ def measure(data: Path, source: Path, output: Path, detector: str = "auto") -> N
                 pipeline(list(part))
         ranges = entered(watch.ranges(), classifier.mean, classifier.std)
     save_weights(output, tensors, metadata | written(ranges))
+
+
+def is_head_detector(path: Path) -> bool:
+    """Whether a file is a head detector's; any that is no safetensors file is not."""
+    return path.suffix.lower() == ".safetensors" and read_weights(path)[1].get("anigender.architecture") == "headnet"
 
 
 def shown(data: Path) -> Iterator[list[Tensor]]:

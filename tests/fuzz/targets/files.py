@@ -27,6 +27,7 @@ from anigender.detect.given_boxes import read_given_boxes
 from anigender.digests import DigestRecord
 from anigender.faces import Faces
 from anigender.images import check
+from anigender.quantised import RANGES, declared
 from anigender.train import dataset
 from anigender.train.picture import Picture
 from anigender.weights import check_metadata, read_weights
@@ -75,6 +76,7 @@ def run_weights(data: bytes, folder: Path) -> None:
     path.write_bytes(data)
     tensors, metadata = read_weights(path)
     assert sum(value.numel() * value.element_size() for value in tensors.values()) <= len(data)
+    declared(metadata)
     preprocessing(metadata)
 
 
@@ -87,6 +89,7 @@ def weight_files() -> list[bytes]:
     header = b'{"a":{"dtype":"F32","shape":[1000000000,1000],"data_offsets":[0,4]}}'
     return [
         save(tensors, metadata),
+        save(tensors, metadata | {RANGES: '{"stem.0": [-2.0, 2.0, 0.0, 11.025], "fc": [0, 1]}'}),
         save(tensors),
         save({}, {}),
         struct.pack("<Q", len(header)) + header + bytes(4),
