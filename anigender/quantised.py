@@ -111,25 +111,13 @@ class QuantisedConv2d(FusedConv2d):
         where = (self.stride, self.padding, self.dilation, self.groups)
         given = (x, own.step, own.zero, *self._counted.weights(self, x.shape))
         kernels = torch.ops.onednn.qconv2d_pointwise
-        if shortcut is None and own.output:
-            return kernels.default(*given, *where, own.output / STEPS, 0, torch.uint8, behind.name, behind.limits, "")
+        made_as: tuple[Any, ...] = (own.output / STEPS, 0, torch.uint8) if own.output else (1.0, 0, torch.float32)
         if shortcut is None:
-            return kernels.default(*given, *where, 1.0, 0, torch.float32, behind.name, behind.limits, "")
+            return kernels.default(*given, *where, *made_as, behind.name, behind.limits, "")
         counted = shortcut.dtype == torch.uint8 and in_order(shortcut)
         if counted and own.output and behind.name in ("none", "relu"):
-            sum_: tuple[Any, ...] = (
-                own.output / STEPS,
-                0,
-                torch.uint8,
-                own.shortcut / STEPS,
-                0,
-                "sum",
-                1.0,
-                behind.name,
-                [],
-                "",
-            )
-            return kernels.binary(*given[:-1], shortcut, given[-1], *where, *sum_)
+            added = (own.shortcut / STEPS, 0, "sum", 1.0, behind.name, [], "")
+            return kernels.binary(*given[:-1], shortcut, given[-1], *where, *made_as, *added)
         made = kernels.default(*given, *where, 1.0, 0, torch.float32, "none", [], "")
         made = behind.in_place(made.add_(shortcut, alpha=own.shortcut / STEPS if counted else 1.0))
         return in_steps(made, Range(0.0, own.output)) if own.output else made
