@@ -116,7 +116,7 @@ class QuantisedConv2d(FusedConv2d):
             return kernels.default(*given, *where, *made_as, behind.name, behind.limits, "")
         counted = shortcut.dtype == torch.uint8 and in_order(shortcut)
         if counted and own.output and behind.name in ("none", "relu"):
-            added = (own.shortcut / STEPS, 0, "sum", 1.0, behind.name, [], "")
+            added: tuple[Any, ...] = (own.shortcut / STEPS, 0, "sum", 1.0, behind.name, [], "")
             return kernels.binary(*given[:-1], shortcut, given[-1], *where, *made_as, *added)
         made = kernels.default(*given, *where, 1.0, 0, torch.float32, "none", [], "")
         made = behind.in_place(made.add_(shortcut, alpha=own.shortcut / STEPS if counted else 1.0))

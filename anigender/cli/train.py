@@ -14,6 +14,14 @@ from .inputs import settings
 RECIPES = ("scratch", "finetune", "sgd-step")
 
 
+_data = click.option(
+    "--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder."
+)
+_output = click.option(
+    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .safetensors to write."
+)
+
+
 def _common(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every training."""
     for option in (
@@ -22,18 +30,20 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--learning-rate", type=click.FloatRange(0, min_open=True), help="The recipe's own where left out."
         ),
-        click.option(
-            "--output",
-            required=True,
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="The .safetensors to write.",
-        ),
-        click.option(
-            "--data",
-            required=True,
-            type=click.Path(path_type=Path, file_okay=False, exists=True),
-            help="The data folder.",
-        ),
+        _output,
+        _data,
+    ):
+        command = option(command)
+    return command
+
+
+def _copying(command: Callable[..., Any]) -> Callable[..., Any]:
+    """SOURCE and the options of what writes a better copy of a weights file."""
+    for option in (
+        click.option("--detector", default="auto", show_default=True, help="Finds the heads: auto, or a weights file."),
+        _output,
+        _data,
+        click.argument("source", type=click.Path(path_type=Path, dir_okay=False, exists=True)),
     ):
         command = option(command)
     return command
@@ -204,14 +214,7 @@ def _refuse(recipe: str, options: dict[str, Any], names: tuple[str, ...]) -> Non
 
 
 @command.command("calibrate")
-@click.argument("source", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option(
-    "--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder."
-)
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .safetensors to write."
-)
-@click.option("--detector", default="auto", show_default=True, help="Finds the heads: auto, or a weights file.")
+@_copying
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda …")
 def calibrate(**options: Any) -> None:
     """Fit the confidences of a gender classifier anew, as after averaging several.
@@ -228,15 +231,8 @@ def calibrate(**options: Any) -> None:
 
 
 @command.command("ranges")
-@click.argument("source", type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option(
-    "--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder."
-)
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .safetensors to write."
-)
-@click.option("--detector", default="auto", show_default=True, help="Finds the heads for a classifier.")
-def ranges(source: Path, data: Path, output: Path, detector: str) -> None:
+@_copying
+def ranges(**options: Any) -> None:
     """Write a copy of a head detector's or classifier's file that CPUs can compute in eight bits.
 
     It is shown up to 512 pictures to learn from, and how large its activations get is written down. The weights stay as
@@ -249,7 +245,7 @@ def ranges(source: Path, data: Path, output: Path, detector: str) -> None:
     from ..train.ranges import measure
 
     try:
-        measure(data, source, output, detector)
+        measure(**options)
     except (ValueError, FileNotFoundError) as error:
         raise click.UsageError(str(error)) from error
 
