@@ -21,6 +21,7 @@ class Watch:
         net: as :func:`anigender.inference.ready` gives it in float32.
 
     >>> from anigender.inference import ready
+    >>> from anigender.ranges import Watch
     >>> net = ready(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 1, 1)), "cpu", torch.float32)
     >>> with Watch(net) as watch:
     ...     _ = net(torch.rand(8, 3, 16, 16))
