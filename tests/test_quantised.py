@@ -423,11 +423,11 @@ def test_ranges_are_measured_by_a_command(folder: Path, name: str) -> None:
         assert (own.output > 0, own.shortcut > 0) == (known[key].output > 0, known[key].shortcut > 0)
 
 
-def test_a_checkpoint_of_any_kind_can_be_given_ranges(folder: Path) -> None:
+@pytest.mark.parametrize("average", [False, True], ids=["plain", "shortcuts that average, read by no convolution"])
+def test_a_checkpoint_of_any_kind_can_be_given_ranges(folder: Path, average: bool) -> None:
     torch.manual_seed(0)
-    net = ResNet(
-        [Stage(1, 8, 8), Stage(1, 12, 12), Stage(1, 16, 16), Stage(1, 24, 24)], False, width=8, head=nn.Linear(24, 2)
-    )
+    stages = [Stage(1, 8, 8), Stage(1, 12, 12), Stage(1, 16, 16), Stage(1, 24, 24)]
+    net = ResNet(stages, False, width=8, average=average, head=nn.Linear(24, 2))
     for layer in net.modules():
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
             nn.init.kaiming_normal_(layer.weight)
