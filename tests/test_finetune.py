@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,7 @@ def test_any_net_is_saved_as_it_was_read(tmp_path: Path, name: str, outputs: int
 )
 def test_own_nets_learn_how_large_their_activations_get(tmp_path: Path, name: str, shown: bool, expected: bool) -> None:
     model = read_trainable(written(tmp_path / "a.safetensors", name))
-    save_trained(model, 1.0, 0.0, tmp_path / "b.safetensors", [torch.rand(6, 3, 32, 32)] if shown else ())
+    save_trained(model, 1.0, 0.0, tmp_path / "b.safetensors", partial(torch.rand, 6, 3, 32, 32) if shown else None)
     ranges = declared(read_weights(tmp_path / "b.safetensors")[1])
     assert bool(ranges) is expected
     if expected:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def finetune(options: Options) -> dict[str, float]:
         )
         tqdm.write(f"epoch {learning.epoch}: {figures}")
         rows = range(min(SHOWN, len(judge)))
-        shown = (plain_views(judge, rows, learning.learned.classifier) for _ in "1")  # made only where it is needed
+        shown = partial(plain_views, judge, rows, learning.learned.classifier)
         save_trained(learning.learned, temperature, bias, options.output, shown)
         save_checkpoint(checkpoint, learning.state() | {"options": fingerprint})
     if not figures:

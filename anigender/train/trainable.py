@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,7 +116,9 @@ def learns(model: Trainable, frozen_backbone: bool) -> None:
     model.head.train().requires_grad_(True)
 
 
-def save_trained(model: Trainable, temperature: float, bias: float, output: Path, shown: Iterable[Tensor] = ()) -> None:
+def save_trained(
+    model: Trainable, temperature: float, bias: float, output: Path, shown: Callable[[], Tensor] | None = None
+) -> None:
     """The net in half precision with its preprocessing and calibration, as one safetensors file.
 
     Args:
@@ -124,8 +126,8 @@ def save_trained(model: Trainable, temperature: float, bias: float, output: Path
         temperature, bias: of :func:`anigender.evaluate.metrics.fit_calibration`. The bias goes into the last layer,
             the temperature into the metadata, where a reader finds it.
         output: the file; it is read again to see that it answers.
-        shown: crops ``[N, 3, S, S]`` in 0-1 by which a net of this project's own architecture learns how large its
-            activations get; without, CPUs compute in floats.
+        shown: gives crops ``[N, 3, S, S]`` in 0-1 by which a net of this project's own architecture learns how large
+            its activations get; without, CPUs compute in floats.
 
     Raises:
         ValueError: the net learned nothing but broken numbers.
@@ -144,9 +146,8 @@ def save_trained(model: Trainable, temperature: float, bias: float, output: Path
     metadata = model.metadata | {PREFIX + "temperature": f"{temperature:.4f}"}
     save_weights(output, state, metadata)
     classifier = read_classifier(output, "cpu", torch.float32)
-    crops = list(shown) if isinstance(net, GenderNet) else []
-    if crops:
-        save_weights(output, state, metadata | written(of_classifier(classifier, crops)))
+    if shown is not None and isinstance(net, GenderNet):
+        save_weights(output, state, metadata | written(of_classifier(classifier, [shown()])))
 
 
 def _halved(value: Tensor) -> Tensor:
