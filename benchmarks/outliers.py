@@ -30,13 +30,13 @@ from anigender.classify import Classifier
 from anigender.classify.gendernet import GenderNet
 from anigender.detect.verifier import PREFIX, WIDTHS
 from anigender.evaluate.metrics import fit_calibration, gender_figures
-from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE
-from anigender.train.crops import Crops, labelled_crops
-from anigender.train.gender_file import MEAN, STD, calibrated
-from anigender.train.learning import Learning, Plan, judged
-from anigender.train.outliers import trust
-from anigender.train.recipes import Recipe
-from anigender.train.trainable import Trainable
+from anigender.train.crops.augment import CACHE_MARGIN, CACHE_SIZE
+from anigender.train.crops.crops import Crops, labelled_crops
+from anigender.train.gender.file import MEAN, STD, calibrated
+from anigender.train.gender.learning import Learning, Plan, judged
+from anigender.train.gender.outliers import trust
+from anigender.train.gender.recipes import Recipe
+from anigender.train.gender.trainable import Trainable
 from anigender.weights import ASSETS, read_weights
 
 SHARES, SEEDS = (0.2, 0.0, 0.1, 0.05), (0, 1, 2)  # what tells most comes first

@@ -68,7 +68,7 @@ def random_headnet() -> HeadNet:
 @pytest.fixture(scope="session")
 def random_headnet_file(random_headnet: HeadNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same as a detector's weights file."""
-    from anigender.train.detector import save_detector
+    from anigender.train.heads.detector import save_detector
 
     path = tmp_path_factory.mktemp("weights") / "random_head.safetensors"
     save_detector(random_headnet, path)

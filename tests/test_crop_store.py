@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from anigender.train import crops as module
-from anigender.train.crop_store import CropStore, SomeRows, stamp_of
-from anigender.train.crops import extent_of, labelled_crops, require_both, unlabelled_crops
-from anigender.train.picture import Picture
+from anigender.datasets.picture import Picture
+from anigender.train.crops import crops as module
+from anigender.train.crops.crops import extent_of, labelled_crops, require_both, unlabelled_crops
+from anigender.train.crops.store import CropStore, SomeRows, stamp_of
 
 SIZE = 8
 

@@ -24,20 +24,20 @@ from anigender.classify.resnet import ResNet, Stage
 from anigender.classify.vgg import VGG
 from anigender.cli import main
 from anigender.cli import train as cli
+from anigender.datasets.picture import Picture
 from anigender.faces import Faces
 from anigender.images import check
 from anigender.quantised import declared
-from anigender.train import finetune as module
-from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE
 from anigender.train.checkpoints import load_checkpoint
-from anigender.train.crop_store import CropStore, stamp_of
-from anigender.train.crops import Crops, cut, extent_of, source_of
-from anigender.train.finetune import Options, finetune
-from anigender.train.learning import Epoch, Plan, balance
-from anigender.train.picture import Picture
-from anigender.train.recipes import RECIPES, Recipe
-from anigender.train.trainable import head_of, last_layer, learns, read_trainable, save_trained
-from anigender.train.views import cache_shape, plain_views, varied_views
+from anigender.train.crops.augment import CACHE_MARGIN, CACHE_SIZE
+from anigender.train.crops.crops import Crops, cut, extent_of, source_of
+from anigender.train.crops.store import CropStore, stamp_of
+from anigender.train.crops.views import cache_shape, plain_views, varied_views
+from anigender.train.gender import finetune as module
+from anigender.train.gender.finetune import Options, finetune
+from anigender.train.gender.learning import Epoch, Plan, balance
+from anigender.train.gender.recipes import RECIPES, Recipe
+from anigender.train.gender.trainable import head_of, last_layer, learns, read_trainable, save_trained
 from anigender.weights import read_weights, save_weights
 
 METADATA = {"anigender.input_size": "32", "anigender.margin": "1.3", "anigender.mean": "0.5,0.4,0.3"}

@@ -18,6 +18,7 @@ from PIL import Image
 
 import anigender.cli.evaluate as cli
 from anigender.cli import main
+from anigender.datasets.labelled import Picture
 from anigender.detect.whole_image import WholeImage
 from anigender.evaluate.bootstrap import interval
 from anigender.evaluate.curves import precision_recall, reliability, roc
@@ -27,7 +28,6 @@ from anigender.evaluate.stress import HEAD, MARGINS, STRESSES, region
 from anigender.faces import Faces
 from anigender.images import Batch, check
 from anigender.pipeline import Pipeline
-from anigender.train.dataset import Picture
 
 FIGURES = ("balanced_accuracy", "female_recall", "male_recall")
 

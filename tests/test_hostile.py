@@ -24,13 +24,13 @@ from click.testing import Result
 from PIL import Image
 
 from anigender.captions import CaptionError, read_caption, write_caption
+from anigender.datasets.labelled import COLUMNS, SQUARE, read_known_boxes, read_pictures, read_teacher
 from anigender.detect.cascade_file import parse, read_cascade
 from anigender.evaluate.html_report import html_report, plot, table
 from anigender.folders import MAX_PIXELS, NOT_READ, ImageError, find_images, picture_size, read_frames, read_image
 from anigender.folders import Result as Found
 from anigender.png import png_bytes
 from anigender.records import line, record
-from anigender.train import dataset
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="links and such names are POSIX's")
 # What a terminal, a reader of lines, or a browser would take for more than a name.
@@ -249,20 +249,20 @@ OUT = ("../private.png", "sub/../../private.png", "{absolute}", "", "..")
 def test_tables_of_pictures_do_not_lead_out_of_their_folder(tmp_path: Path, file: str) -> None:
     Image.new("RGB", (9, 9)).save(tmp_path / "private.png")
     file = file.format(absolute=tmp_path / "private.png")
-    for name, head in (("manifest.csv", "file,gender"), ("gender/manifest.csv", ",".join(dataset.COLUMNS))):
+    for name, head in (("manifest.csv", "file,gender"), ("gender/manifest.csv", ",".join(COLUMNS))):
         data = tmp_path / name.replace("/", "_")
         (data / name).parent.mkdir(parents=True)
         with (data / name).open("w", newline="") as stream:
             row = {"file": file, "gender": "male", "character": "x", "kind": "face", "split": "val", "alpha": "0"}
             csv.writer(stream).writerows([head.split(","), [row.get(column, "9") for column in head.split(",")]])
         with pytest.raises(ValueError, match="line 2: (file is|expected)"):
-            dataset.read_pictures(data)
+            read_pictures(data)
     boxes = tmp_path / "data" / "detection" / "boxes.csv"
     boxes.parent.mkdir(parents=True)
     with boxes.open("w", newline="") as stream:
-        csv.writer(stream).writerows([["file", "region", *dataset.SQUARE], [file, "face", 1, 2, 3, 4]])
+        csv.writer(stream).writerows([["file", "region", *SQUARE], [file, "face", 1, 2, 3, 4]])
     with pytest.raises(ValueError, match="expected a path inside the data folder"):
-        dataset.read_known_boxes(tmp_path / "data")
+        read_known_boxes(tmp_path / "data")
 
 
 @pytest.mark.parametrize(
@@ -279,7 +279,7 @@ def test_tables_of_pictures_do_not_lead_out_of_their_folder(tmp_path: Path, file
 def test_what_is_no_table_of_pictures(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "manifest.csv").write_bytes(content)
     with pytest.raises(ValueError, match=message):
-        dataset.read_pictures(tmp_path)
+        read_pictures(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +296,7 @@ def test_what_is_no_table_of_boxes(tmp_path: Path, name: str, lines: str, messag
     (tmp_path / "detection").mkdir()
     (tmp_path / "detection" / name).write_text(lines)
     with pytest.raises(ValueError, match=message):
-        (dataset.read_known_boxes if name == "boxes.csv" else dataset.read_teacher)(tmp_path)
+        (read_known_boxes if name == "boxes.csv" else read_teacher)(tmp_path)
 
 
 # -- large and inflated ----------------------------------------------------------------------------------------------

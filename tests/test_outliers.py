@@ -12,11 +12,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anigender.train.crops import Crops
-from anigender.train.learning import trusted
-from anigender.train.outliers import LEAST_TRUST, MEMORY, LossHistory, trust, upper_heap
-from anigender.train.picture import Picture
-from anigender.train.suspects import report_suspects, suspects
+from anigender.datasets.picture import Picture
+from anigender.train.crops.crops import Crops
+from anigender.train.gender.learning import trusted
+from anigender.train.gender.outliers import LEAST_TRUST, MEMORY, LossHistory, trust, upper_heap
+from anigender.train.gender.suspects import report_suspects, suspects
 
 
 def losses(count: int, wrong: int, seed: int = 0) -> np.ndarray:

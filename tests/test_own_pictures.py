@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from anigender.train import dataset
-from anigender.train.duplicates import NEAR, difference_hash, near_duplicates
-from anigender.train.own_pictures import read_own
-from anigender.train.picture import Picture
+from anigender.datasets.duplicates import NEAR, difference_hash, near_duplicates
+from anigender.datasets.labelled import read_column, read_pictures
+from anigender.datasets.own_pictures import read_own
+from anigender.datasets.picture import Picture
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (48, 40)) -> Path:
@@ -46,11 +46,11 @@ def test_folders_named_by_gender(tmp_path: Path, women: str, men: str) -> None:
         draw(tmp_path / men / f"{i}.png", 100 + i)
     (tmp_path / women / "notes.txt").write_text("x")
     draw(tmp_path / "neither" / "0.png", 500)
-    pictures = dataset.read_pictures(tmp_path)
+    pictures = read_pictures(tmp_path)
     assert [p.gender for p in pictures] == ["male" if p.file.startswith(men) else "female" for p in pictures]
     assert len(pictures) == 60 and {p.split for p in pictures} == {"train", "val"}
     assert all(p.character == p.file and p.folder == "" and (p.width, p.height) == (48, 40) for p in pictures)
-    assert split_of(pictures) == split_of(dataset.read_pictures(tmp_path))
+    assert split_of(pictures) == split_of(read_pictures(tmp_path))
 
 
 def test_folders_inside_are_characters_and_stay_together(tmp_path: Path) -> None:
@@ -100,12 +100,12 @@ def test_a_table(tmp_path: Path) -> None:
     for i, row in enumerate(rows):
         draw(tmp_path / row["file_name"], i)
     table(tmp_path / "metadata.csv", rows)
-    first, second = dataset.read_pictures(tmp_path)
+    first, second = read_pictures(tmp_path)
     assert (first.file, first.gender, first.character, first.split) == ("a.png", "female", "x", "train")
     assert (second.file, second.gender, second.character, second.split) == ("sub/b.png", "male", "sub/b.png", "val")
-    assert dataset.read_column(tmp_path, "artist") == {"a.png": "p", "sub/b.png": "q"}
+    assert read_column(tmp_path, "artist") == {"a.png": "p", "sub/b.png": "q"}
     with pytest.raises(ValueError, match=r"metadata\.csv has no column 'colour'; it has file_name, label"):
-        dataset.read_column(tmp_path, "colour")
+        read_column(tmp_path, "colour")
 
 
 # -- what is wrong -----------------------------------------------------------------------------------------------------

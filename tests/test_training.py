@@ -18,17 +18,21 @@ from anigender.characters import identity as identity_training
 from anigender.characters.backbones import load_backbone
 from anigender.classify import read_classifier
 from anigender.classify.gendernet import GenderNet
+from anigender.datasets.labelled import held_out, label_heads, list_negatives, read_known_boxes, read_pictures
 from anigender.detect import read_head_detector
 from anigender.detect.headnet import STRIDES, HeadNet, RawHeads
 from anigender.faces import Faces
 from anigender.images import check, head_crops
 from anigender.quantised import RANGES
-from anigender.train import crops, dataset, detector, draws, gender, gender_file, student, verifier
-from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE, alone, augment, frame, mix, plain
 from anigender.train.checkpoints import load_checkpoint, save_checkpoint
-from anigender.train.composites import Composer, CutOut
-from anigender.train.crop_store import CropStore, stamp_of
-from anigender.train.patterns import patterns
+from anigender.train.crops import crops
+from anigender.train.crops.augment import CACHE_MARGIN, CACHE_SIZE, alone, augment, frame, mix, plain
+from anigender.train.crops.store import CropStore, stamp_of
+from anigender.train.gender import draws, scratch, student
+from anigender.train.gender import file as gender_file
+from anigender.train.heads import detector, verifier
+from anigender.train.heads.composites import Composer, CutOut
+from anigender.train.heads.patterns import patterns
 from anigender.weights import ASSETS, read_weights
 
 # -- composites ------------------------------------------------------------------------------------------------------
@@ -417,10 +421,10 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def test_heads_come_from_the_first_source_that_knows_them(tiny: Path) -> None:
-    pictures = dataset.read_pictures(tiny)
+    pictures = read_pictures(tiny)
     assert [p.character for p in pictures] == ["ann", "ann", "bob", "bob", "eve", "eve", "tom", "tom"]
     assert {p.folder for p in pictures} == {"game0", "game1"}
-    dataset.label_heads(pictures, tiny)
+    label_heads(pictures, tiny)
     assert [p.source for p in pictures] == ["known", "teacher"] * 4
     assert pictures[0].heads.tolist() == [[20, 5, 70, 55]]
     x1, y1, x2, y2 = pictures[1].heads[0]
@@ -430,31 +434,31 @@ def test_heads_come_from_the_first_source_that_knows_them(tiny: Path) -> None:
 
 def test_what_is_held_out_depends_on_the_name_alone(tiny: Path) -> None:
     files = [f"detection/negatives/{i}.png" for i in range(4000)]
-    share = sum(dataset.held_out(file) for file in files) / len(files)
+    share = sum(held_out(file) for file in files) / len(files)
     assert share == pytest.approx(0.25, abs=0.03)
-    learn, judge = dataset.list_negatives(tiny, "train"), dataset.list_negatives(tiny, "val")
+    learn, judge = list_negatives(tiny, "train"), list_negatives(tiny, "val")
     assert len(learn) + len(judge) == 8 and not set(learn) & set(judge)
 
 
 def test_a_folder_without_the_data_says_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="expected gender/manifest.csv, manifest.csv or metadata.csv, or pictures in"):
-        dataset.read_pictures(tmp_path)
+        read_pictures(tmp_path)
     with pytest.raises(FileNotFoundError, match="boxes.csv is missing: --data must name"):
-        dataset.read_known_boxes(tmp_path)
+        read_known_boxes(tmp_path)
 
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Trainings of a few steps on a few small pictures, in this process."""
     threads = torch.get_num_threads()
-    for module in (detector, gender):
+    for module in (detector, scratch):
         monkeypatch.setattr(module, "DataLoader", lambda batches, **_: batches)
         monkeypatch.setattr(module, "tqdm", Silent)
     monkeypatch.setattr(detector, "EPOCH", 8)
     monkeypatch.setattr(detector, "SIZES", ((64, 4, 1.0),))
     monkeypatch.setattr(detector, "validate", lambda model, batches: {"average_precision": 0.5, "recall": 0.5})
-    monkeypatch.setattr(gender, "EPOCH", 16)
-    monkeypatch.setattr(gender, "LABELLED", 8)
+    monkeypatch.setattr(scratch, "EPOCH", 16)
+    monkeypatch.setattr(scratch, "LABELLED", 8)
     monkeypatch.setattr(draws, "LABELLED", 8)
     yield
     torch.set_num_threads(threads)
@@ -480,7 +484,7 @@ class Silent:
 
 def store(data: Path, folder: Path) -> None:
     """The crops that the detector would have found in a data folder."""
-    files = [picture.file for picture in dataset.read_pictures(data)]
+    files = [picture.file for picture in read_pictures(data)]
     made = CropStore(folder / "crops-192-2.4.cache", source=crops.source_of("auto"))
     made.add(files, [stamp_of(data / file) for file in files], list(cached(len(files))))
 
@@ -520,9 +524,9 @@ def test_equal_seeds_train_equal_detectors(quick: None, tiny: Path, tmp_path: Pa
 def test_a_gender_training_goes_on_where_it_was_stopped(quick: None, tiny: Path, tmp_path: Path) -> None:
     store(tiny, tmp_path)
     output = tmp_path / "gender.safetensors"
-    gender.train(gender.Options(tiny, output, epochs=1, small_epochs=1))
+    scratch.train(scratch.Options(tiny, output, epochs=1, small_epochs=1))
     first = load_checkpoint(tmp_path / "gender.checkpoint.pt")
-    gender.train(gender.Options(tiny, output, epochs=2, small_epochs=1, resume=True))
+    scratch.train(scratch.Options(tiny, output, epochs=2, small_epochs=1, resume=True))
     second = load_checkpoint(tmp_path / "gender.checkpoint.pt")
     assert (first["epoch"], first["step"], second["epoch"], second["step"]) == (1, 2, 2, 4)
     lines = log(tmp_path / "gender.log.jsonl")
@@ -556,12 +560,12 @@ def check_stopping(training: Any, make: Callable[[Path], Any], folder: Path, mon
 def test_a_stopped_gender_training_ends_as_one_that_was_not(
     quick: None, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def options(output: Path) -> gender.Options:
+    def options(output: Path) -> scratch.Options:
         report = output.with_suffix(".html")
-        return gender.Options(tiny, output, epochs=2, small_epochs=1, reweight=True, suspects=report)
+        return scratch.Options(tiny, output, epochs=2, small_epochs=1, reweight=True, suspects=report)
 
     store(tiny, tmp_path)
-    state = check_stopping(gender, options, tmp_path, monkeypatch)
+    state = check_stopping(scratch, options, tmp_path, monkeypatch)
     assert int(state["history"]["seen"].sum()) > 0
     for name in ("whole", "stopped"):
         assert "suspects among 4 pictures" in (tmp_path / f"{name}.html").read_text(encoding="utf-8")
@@ -658,7 +662,7 @@ def test_the_contrast_of_characters(projected: list[list[float]], identity: list
 
 
 def test_the_learning_rate_rises_again_with_the_size() -> None:
-    rates = [gender.learning_rate_at(epoch, 30, 48) for epoch in (0.5, 1, 15, 29.9, 30.5, 39, 48)]
+    rates = [scratch.learning_rate_at(epoch, 30, 48) for epoch in (0.5, 1, 15, 29.9, 30.5, 39, 48)]
     assert rates == pytest.approx([0.65, 1.0, 0.66, 0.307, 0.7, 0.36, 0.007], abs=0.03)
 
 
@@ -695,13 +699,15 @@ def test_teachers_are_averaged(tmp_path: Path) -> None:
         torch.manual_seed(seed)
         net = GenderNet().eval()
         gender_file.save_gender(net, 1.0, 0.0, tmp_path / f"{seed}.safetensors")
-        options = gender.Options(tmp_path, tmp_path / "out", teachers=(tmp_path / f"{seed}.safetensors",))
-        answers.append(gender.teachings(options, crops))
-    both = gender.Options(tmp_path, tmp_path / "out", teachers=(tmp_path / "0.safetensors", tmp_path / "1.safetensors"))
-    found = gender.teachings(both, crops)
+        options = scratch.Options(tmp_path, tmp_path / "out", teachers=(tmp_path / f"{seed}.safetensors",))
+        answers.append(scratch.teachings(options, crops))
+    both = scratch.Options(
+        tmp_path, tmp_path / "out", teachers=(tmp_path / "0.safetensors", tmp_path / "1.safetensors")
+    )
+    found = scratch.teachings(both, crops)
     assert found is not None and answers[0] is not None and answers[1] is not None
     torch.testing.assert_close(found, (answers[0] + answers[1]) / 2)
-    assert gender.teachings(gender.Options(tmp_path, tmp_path / "out"), crops) is None
+    assert scratch.teachings(scratch.Options(tmp_path, tmp_path / "out"), crops) is None
 
 
 def test_resuming_without_a_checkpoint_says_so(quick: None, tiny: Path, tmp_path: Path) -> None:

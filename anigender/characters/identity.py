@@ -22,20 +22,12 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..inference import placed
-from ..train.augment import augment, plain
-from ..train.checkpoints import (
-    Average,
-    Log,
-    cosine,
-    half_precision,
-    load_checkpoint,
-    parameter_groups,
-    save_checkpoint,
-)
-from ..train.crop_store import Pixels
-from ..train.crops import Crops, labelled_crops, unlabelled_crops
-from ..train.learning import single_threaded
-from ..train.student import contrast
+from ..train.checkpoints import Average, Log, cosine, half_precision, load_checkpoint, parameter_groups, save_checkpoint
+from ..train.crops.augment import augment, plain
+from ..train.crops.crops import Crops, labelled_crops, unlabelled_crops
+from ..train.crops.store import Pixels
+from ..train.gender.learning import single_threaded
+from ..train.gender.student import contrast
 from ..weights import ASSETS, read_weights, save_weights
 from .identitynet import COLOURS, IdentityNet
 

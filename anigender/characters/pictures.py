@@ -11,9 +11,9 @@ from pathlib import Path
 
 from PIL import Image
 
+from ..datasets.own_pictures import difference_hash, near_duplicates
 from ..digests import sha256
 from ..folders import find_images
-from ..train.own_pictures import difference_hash, near_duplicates
 from .packages import needs
 
 FEWEST = 2  # pictures of a character: one to learn from and one to judge by

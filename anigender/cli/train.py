@@ -77,7 +77,7 @@ def detector(**options: Any) -> None:
     anigender train detector --data DIR --output round1.safetensors
     anigender train detector --data DIR --output round2.safetensors --teacher round1.safetensors
     """
-    from ..train.detector import Options, train
+    from ..train.heads.detector import Options, train
 
     _run(train, Options, options)
 
@@ -92,7 +92,7 @@ def verifier(**options: Any) -> None:
     \b
     anigender train verifier --data DIR --detector round2.safetensors --output head.safetensors
     """
-    from ..train.verifier import Options, train
+    from ..train.heads.verifier import Options, train
 
     _run(train, Options, options)
 
@@ -188,7 +188,7 @@ def gender(start: str | None, recipe: str | None, hold_out: tuple[str, ...], **o
     only = ("batch", "weight_decay", "freeze", "new_head", "settings", "workers")
     if recipe == "scratch":
         _refuse(recipe, options, only)
-        from ..train import gender as scratch
+        from ..train.gender import scratch
 
         if start is not None and not Path(start).is_file():
             raise click.UsageError(f"--from: the recipe scratch goes on from a file of this program, {start} is none")
@@ -197,7 +197,7 @@ def gender(start: str | None, recipe: str | None, hold_out: tuple[str, ...], **o
     _refuse(recipe, options, ("teachers", "small_epochs"))
     options.pop("teachers")
     options.pop("small_epochs")
-    from ..train import finetune
+    from ..train.gender import finetune
 
     freeze = options.pop("freeze") == "backbone"
     _run(finetune.finetune, finetune.Options, options | {"start": start or "auto", "recipe": recipe, "freeze": freeze})
@@ -222,7 +222,7 @@ def calibrate(**options: Any) -> None:
     \b
     anigender train calibrate average.safetensors --data DIR --output gender.safetensors
     """
-    from ..train.gender_file import calibrate
+    from ..train.gender.file import calibrate
 
     try:
         calibrate(**options)
@@ -278,7 +278,7 @@ def head(**options: Any) -> None:
     anigender quality new/ --head mine.safetensors --sort-to sorted/
     anigender train head --data classes/ --data sorted/ --output mine.safetensors
     """
-    from ..train.head import Options, train
+    from ..train.quality_head import Options, train
 
     try:
         figures = train(Options(**options))

@@ -13,15 +13,16 @@ import numpy as np
 import torch
 
 from ..boxes import clip, head_from_face, pairwise_iou
+from ..datasets.labelled import list_negatives, read_illustrations, read_pictures
+from ..datasets.picture import Picture
 from ..detect import Detector
 from ..faces import Faces
-from ..train import dataset
-from ..train.relabel import detections
+from ..train.heads.relabel import detections
 
 THRESHOLDS = tuple(round(0.2 + 0.05 * i, 2) for i in range(11))
 
 
-def illustration_recall(found: Iterable[Faces], pictures: Sequence[dataset.Picture]) -> list[bool]:
+def illustration_recall(found: Iterable[Faces], pictures: Sequence[Picture]) -> list[bool]:
     """Whether each picture's known head is met by a box at IoU of 0.5 or more; squares are clipped to the picture."""
     hits = []
     for faces, picture in zip(found, pictures, strict=True):
@@ -32,7 +33,7 @@ def illustration_recall(found: Iterable[Faces], pictures: Sequence[dataset.Pictu
     return hits
 
 
-def cascade_recall(data: Path, pictures: Sequence[dataset.Picture]) -> list[bool]:
+def cascade_recall(data: Path, pictures: Sequence[Picture]) -> list[bool]:
     """The same for what OpenCV's LBP cascade found (``lbp_opencv4.json``), its faces turned into heads."""
     stored = json.loads((data / "lbp_opencv4.json").read_text(encoding="utf-8"))["faces"]
     found = []
@@ -68,9 +69,9 @@ def evaluate_detector(data: Path, detector: Detector) -> dict[str, Any]:
     chosen = getattr(detector, "threshold", 0.0)
     if hasattr(detector, "threshold"):
         detector.threshold = min(chosen, *THRESHOLDS)
-    illustrations = dataset.read_illustrations(data)
-    pictures = [p for p in dataset.read_pictures(data) if p.split == "val"]
-    negatives = {split: dataset.list_negatives(data, split) for split in ("train", "val")}
+    illustrations = read_illustrations(data)
+    pictures = [p for p in read_pictures(data) if p.split == "val"]
+    negatives = {split: list_negatives(data, split) for split in ("train", "val")}
     on_illustrations = list(detections(detector, data, [p.file for p in illustrations]))
     on_pictures = list(detections(detector, data, [p.file for p in pictures]))
     on_negatives = {split: list(detections(detector, data, files)) for split, files in negatives.items()}

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from ..datasets.labelled import read_column, read_pictures
+from ..datasets.picture import GENDERS, Picture, open_picture
 from ..faces import Faces
 from ..pipeline import Pipeline
-from ..train import dataset
-from ..train.relabel import open_picture
 from .bootstrap import interval
 from .curves import precision_recall, reliability, roc
 from .metrics import gender_figures
@@ -39,7 +39,7 @@ class Answers:
         boxes: ``[N, 4]`` of that head; zeros where none is found.
     """
 
-    pictures: Sequence[dataset.Picture]
+    pictures: Sequence[Picture]
     labels: Tensor
     probabilities: Tensor
     found: Tensor
@@ -51,7 +51,7 @@ class Answers:
         return (self.probabilities.argmax(1) == self.labels) & self.found
 
 
-def surest_heads(pipeline: Pipeline, data: Path, pictures: Sequence[dataset.Picture]) -> Answers:
+def surest_heads(pipeline: Pipeline, data: Path, pictures: Sequence[Picture]) -> Answers:
     """Ask a pipeline about pictures of one character each: what it says of the surest head in each."""
     answers = torch.full((len(pictures), 2), 0.5)
     found = torch.zeros(len(pictures), dtype=torch.bool)
@@ -62,7 +62,7 @@ def surest_heads(pipeline: Pipeline, data: Path, pictures: Sequence[dataset.Pict
         rows = faces.image_index + start
         assert faces.probabilities is not None
         answers[rows], boxes[rows], found[rows] = faces.probabilities, faces.boxes, True
-    labels = torch.tensor([dataset.GENDERS.index(picture.gender) for picture in pictures])
+    labels = torch.tensor([GENDERS.index(picture.gender) for picture in pictures])
     return Answers(pictures, labels, answers, found, boxes)
 
 
@@ -79,7 +79,7 @@ def evaluate_gender(
     """Figures on ``val``, or on every picture of whole ``folders`` (for models that never saw them).
 
     Args:
-        data: the data folder, or labelled pictures of somebody's own (:mod:`anigender.train.own_pictures`).
+        data: the data folder, or labelled pictures of somebody's own (:mod:`anigender.datasets.own_pictures`).
         pipeline: what is measured.
         folders: of ``gender/``.
         by: columns of the manifest by whose values figures are given.
@@ -100,8 +100,8 @@ def evaluate_gender(
     Raises:
         ValueError: no pictures, or the manifest has no such column.
     """
-    pictures = dataset.read_pictures(data)
-    columns = {name: dataset.read_column(data, name) for name in by}
+    pictures = read_pictures(data)
+    columns = {name: read_column(data, name) for name in by}
     if not everything:
         pictures = [p for p in pictures if (p.folder in folders if folders else p.split == "val")]
     if not pictures:
@@ -140,7 +140,7 @@ def describe(told: Answers, repeats: int = 1000) -> dict[str, Any]:
     confusion = torch.bincount(own * 2 + said, minlength=4).reshape(2, 2)
     characters = [picture.character for picture, seen in zip(told.pictures, found.tolist(), strict=True) if seen]
     both = bool((own == 0).any() and (own == 1).any())
-    curves = {gender: (answers[:, i], own == i) for i, gender in enumerate(dataset.GENDERS)}
+    curves = {gender: (answers[:, i], own == i) for i, gender in enumerate(GENDERS)}
     return {
         "found": gender_figures(answers, own).as_dict(),
         "all": gender_figures(with_misses, labels).as_dict(),
@@ -154,7 +154,7 @@ def describe(told: Answers, repeats: int = 1000) -> dict[str, Any]:
             for name in sorted(set(names))
         },
         "accuracy": round(float((said == own).double().mean()), 4),
-        "classes": {gender: _class_figures(confusion, i) for i, gender in enumerate(dataset.GENDERS)},
+        "classes": {gender: _class_figures(confusion, i) for i, gender in enumerate(GENDERS)},
         "confusion": confusion.tolist(),
         "intervals": interval((said == own).numpy(), own.numpy(), characters, repeats),
         "roc": roc(*curves["male"]).as_dict() if both else None,

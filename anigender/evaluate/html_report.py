@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from ..contact_sheet import contact_sheet, labelled_tile
+from ..datasets.picture import open_picture
 from ..faces import Faces
-from ..train.relabel import open_picture
 
 SIDE, EDGE = 260, 42  # pixels of a plot, and of the room for its labels
 TILE = 160

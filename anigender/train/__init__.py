@@ -1,1 +1,1 @@
-"""Learning the embedded models. Nothing here is imported at inference."""
+"""Learning: the embedded models, classifiers of one's own and quality heads. Nothing here is imported at inference."""

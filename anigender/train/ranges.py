@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from ..classify import Classifier, declared_by, read_classifier
+from ..datasets.labelled import MANIFEST, read_illustrations, read_pictures
 from ..detect import load_detector, read_head_detector
 from ..detect.head_detector import HeadDetector
 from ..detect.verifier import PREFIX
@@ -21,7 +22,6 @@ from ..pipeline import Pipeline
 from ..quantised import Range, written
 from ..ranges import Watch
 from ..weights import read_weights, save_weights
-from . import dataset
 
 PICTURES = 512  # that a net is shown
 AT_ONCE = 16
@@ -106,9 +106,9 @@ def is_head_detector(path: Path) -> bool:
 
 def shown(data: Path) -> Iterator[list[Tensor]]:
     """Pictures to learn from, drawn by chance but always the same, a few at a time."""
-    pictures = dataset.read_pictures(data)
-    if (data / dataset.MANIFEST).is_file():
-        pictures = pictures + dataset.read_illustrations(data)
+    pictures = read_pictures(data)
+    if (data / MANIFEST).is_file():
+        pictures = pictures + read_illustrations(data)
     files = sorted({data / picture.file for picture in pictures if picture.split == "train"})
     chosen = np.random.default_rng(0).permutation(len(files))[:PICTURES]
     part: list[Tensor] = []

@@ -19,8 +19,8 @@ from anigender.classify import read_classifier
 from anigender.locate import locate_files
 from anigender.tags import parse_tags
 from anigender.train.checkpoints import load_checkpoint
-from anigender.train.crop_store import CropStore
-from anigender.train.crops import source_of
+from anigender.train.crops.crops import source_of
+from anigender.train.crops.store import CropStore
 from anigender.weights import read_weights
 from tests.faults import work
 from tests.hub.server import running_hub, seen_from, two_files

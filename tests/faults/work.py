@@ -17,10 +17,10 @@ from PIL import Image
 
 from anigender.cli import main
 from anigender.locate import get
-from anigender.train import draws, gender
-from anigender.train.augment import CACHE_MARGIN, CACHE_SIZE
-from anigender.train.crop_store import CropStore, stamp_of
-from anigender.train.crops import source_of
+from anigender.train.crops.augment import CACHE_MARGIN, CACHE_SIZE
+from anigender.train.crops.crops import source_of
+from anigender.train.crops.store import CropStore, stamp_of
+from anigender.train.gender import draws, scratch
 from tests.hub.server import seen_from, two_files
 
 EPOCHS = 4
@@ -53,17 +53,17 @@ def train(folder: str) -> None:
     with small_trainings():
         output = Path(folder, "out", "gender.safetensors")
         resume = output.with_suffix(".checkpoint.pt").is_file()
-        gender.train(gender.Options(Path(folder, "data"), output, epochs=EPOCHS, small_epochs=1, resume=resume))
+        scratch.train(scratch.Options(Path(folder, "data"), output, epochs=EPOCHS, small_epochs=1, resume=resume))
 
 
 @contextlib.contextmanager
 def small_trainings() -> Iterator[None]:
     """Epochs of two steps of eight views, in this process."""
     changed: list[tuple[ModuleType, str, Any]] = [
-        (gender, "EPOCH", 16),
-        (gender, "LABELLED", 8),
+        (scratch, "EPOCH", 16),
+        (scratch, "LABELLED", 8),
         (draws, "LABELLED", 8),
-        (gender, "DataLoader", lambda batches, **_: batches),
+        (scratch, "DataLoader", lambda batches, **_: batches),
     ]
     former = [(module, name, getattr(module, name)) for module, name, _ in changed]
     for module, name, value in changed:

@@ -22,14 +22,14 @@ from anigender.classify.preprocessing import (
     preprocessing,
     sidecar_settings,
 )
+from anigender.datasets.labelled import label_heads, read_column, read_illustrations, read_pictures, read_teacher
+from anigender.datasets.picture import Picture
 from anigender.detect import read_cascade_detector
 from anigender.detect.given_boxes import read_given_boxes
 from anigender.digests import DigestRecord
 from anigender.faces import Faces
 from anigender.images import check
 from anigender.quantised import RANGES, declared
-from anigender.train import dataset
-from anigender.train.picture import Picture
 from anigender.weights import check_metadata, read_weights
 
 from ..choices import Choices
@@ -186,7 +186,7 @@ def run_manifest(data: bytes, folder: Path) -> None:
             Image.new("RGB", (9, 9), (len(name), 7, ord(name[0]))).save(folder / name)
     (folder / "manifest.csv").write_bytes(data)
     refusals = []
-    for ask in (lambda: dataset.read_pictures(folder), lambda: dataset.read_column(folder, "gender")):
+    for ask in (lambda: read_pictures(folder), lambda: read_column(folder, "gender")):
         try:
             ask()
         except (ValueError, FileNotFoundError) as error:
@@ -217,11 +217,11 @@ def run_tables(data: bytes, folder: Path) -> None:
     refusals: list[Exception] = []
     pictures: list[Picture] = []
     for ask in (
-        lambda: pictures.extend(dataset.read_pictures(folder)),
-        lambda: dataset.read_column(folder, "kind"),
-        lambda: dataset.read_illustrations(folder),
-        lambda: dataset.read_teacher(folder),
-        lambda: dataset.label_heads(pictures, folder),
+        lambda: pictures.extend(read_pictures(folder)),
+        lambda: read_column(folder, "kind"),
+        lambda: read_illustrations(folder),
+        lambda: read_teacher(folder),
+        lambda: label_heads(pictures, folder),
     ):
         try:
             ask()

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import torch
+from PIL import Image
 
 GENDERS = ("female", "male")
 
@@ -39,3 +42,12 @@ class Picture:
     def folder(self) -> str:
         """The game, show or set that the picture comes from; empty for pictures of somebody's own."""
         return parts[1] if len(parts := self.file.split("/")) > 2 and parts[0] == "gender" else ""
+
+
+def open_picture(path: Path) -> torch.Tensor:
+    """RGB over a light grey, as bytes ``[h, w, 3]``."""
+    with Image.open(path) as image:
+        image = image.convert("RGBA")
+        canvas = Image.new("RGBA", image.size, (215, 215, 215, 255))
+        canvas.alpha_composite(image)
+        return torch.from_numpy(np.asarray(canvas.convert("RGB")).copy())

@@ -16,19 +16,19 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..boxes import clip, pairwise_iou
-from ..detect import load_detector
-from ..detect.head_detector import HeadDetector
-from ..detect.verifier import PREFIX, VerifierNet
-from ..inference import mixed_precision, placed
-from ..quantised import RANGES
-from ..weights import ASSETS, read_weights, save_weights
-from . import dataset
-from .augment import augment
-from .checkpoints import Average, Log, cosine, half_precision, parameter_groups, save_checkpoint
-from .crop_store import Pixels, SomeRows
-from .crops import cut, labelled_crops, unlabelled_crops
-from .gender_file import normalise
+from ...boxes import clip, pairwise_iou
+from ...datasets.labelled import label_heads, list_negatives, plausible, read_illustrations, read_pictures
+from ...detect import load_detector
+from ...detect.head_detector import HeadDetector
+from ...detect.verifier import PREFIX, VerifierNet
+from ...inference import mixed_precision, placed
+from ...quantised import RANGES
+from ...weights import ASSETS, read_weights, save_weights
+from ..checkpoints import Average, Log, cosine, half_precision, parameter_groups, save_checkpoint
+from ..crops.augment import augment
+from ..crops.crops import cut, labelled_crops, unlabelled_crops
+from ..crops.store import Pixels, SomeRows
+from ..gender.file import normalise
 from .patterns import patterns
 from .relabel import detections
 
@@ -75,7 +75,7 @@ def from_negatives(
     data: Path, detector: HeadDetector, rng: np.random.Generator, windows: int = 5
 ) -> tuple[Tensor, Tensor]:
     """Proposals in head-free patches, and random windows of them, as cached crops."""
-    files = dataset.list_negatives(data, "train")
+    files = list_negatives(data, "train")
     proposed, random = [], []
     for file, faces in zip(files, detections(detector, data, files), strict=True):
         pixels = _rgba(data / file)
@@ -90,7 +90,7 @@ def from_negatives(
 
 def from_illustrations(data: Path, detector: HeadDetector) -> tuple[Tensor, Tensor]:
     """The known heads of the illustrations that are learned from, and the proposals that meet them."""
-    pictures = [picture for picture in dataset.read_illustrations(data) if picture.split == "train"]
+    pictures = [picture for picture in read_illustrations(data) if picture.split == "train"]
     known, proposed = [], []
     for picture, faces in zip(pictures, detections(detector, data, [p.file for p in pictures]), strict=True):
         pixels = _rgba(data / picture.file)
@@ -104,14 +104,14 @@ def from_illustrations(data: Path, detector: HeadDetector) -> tuple[Tensor, Tens
 
 def from_bodies(data: Path, detector: HeadDetector, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
     """Proposals away from the head of cut-out figures, and random windows of their bodies."""
-    pictures = [p for p in dataset.read_pictures(data) if p.split == "train"]
-    dataset.label_heads(pictures, data)
+    pictures = [p for p in read_pictures(data) if p.split == "train"]
+    label_heads(pictures, data)
     pictures = [p for p in pictures if p.alpha and p.kind in ("bust", "half_body", "full_body")]
     pictures = [pictures[i] for i in rng.permutation(len(pictures))[:BODIES]]
     proposed, random = [], []
     for picture, faces in zip(pictures, detections(detector, data, [p.file for p in pictures]), strict=True):
         boxes = faces.boxes
-        if len(boxes) and dataset.plausible(picture, boxes[0].numpy()):
+        if len(boxes) and plausible(picture, boxes[0].numpy()):
             head = boxes[0]
         elif len(picture.heads):
             head = torch.from_numpy(picture.heads[0])

@@ -8,9 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..classify.gendernet import GenderNet, build
-from ..weights import read_weights
-from .gender_file import BELOW, MARGIN
+from ...classify.gendernet import GenderNet, build
+from ...weights import read_weights
+from .file import BELOW, MARGIN
 
 
 class Student(nn.Module):

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from ..evaluate.html_report import embedded_image, page
-from ..files import atomic_write_text
-from .crops import Crops
+from ...datasets.picture import GENDERS
+from ...evaluate.html_report import embedded_image, page
+from ...files import atomic_write_text
+from ..crops.crops import Crops
 from .outliers import LossHistory, trust
-from .picture import GENDERS
 
 BELOW = 0.5  # trust
 PICTURED = 400  # of the most suspect ones; the tables hold all

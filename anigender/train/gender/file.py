@@ -8,17 +8,17 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..classify import Classifier
-from ..classify.gendernet import GenderNet, build
-from ..evaluate.metrics import fit_calibration
-from ..inference import mixed_precision, placed, ready
-from ..quantised import written
-from ..weights import read_weights, save_weights
-from .augment import plain
-from .checkpoints import half_precision
-from .crop_store import Pixels
-from .crops import labelled_crops
-from .ranges import of_classifier
+from ...classify import Classifier
+from ...classify.gendernet import GenderNet, build
+from ...evaluate.metrics import fit_calibration
+from ...inference import mixed_precision, placed, ready
+from ...quantised import written
+from ...weights import read_weights, save_weights
+from ..checkpoints import half_precision
+from ..crops.augment import plain
+from ..crops.crops import labelled_crops
+from ..crops.store import Pixels
+from ..ranges import of_classifier
 
 SIZE = 112
 MARGIN, BELOW = 1.5, 0.17  # the head, the shoulders and the collar: clothes tell where a face does not

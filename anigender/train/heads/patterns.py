@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augment import CACHE_SIZE
+from ..crops.augment import CACHE_SIZE
 
 MIDDLE = CACHE_SIZE // 2
 

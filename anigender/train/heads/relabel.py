@@ -8,29 +8,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from tqdm import tqdm
 
-from ..boxes import pairwise_iou
-from ..detect import Detector, load_detector
-from ..detect.found import as_heads
-from ..detect.head_detector import HeadDetector
-from ..detect.headnet import HeadNet
-from ..faces import Faces
-from ..images import check
-from ..weights import read_weights
-from . import dataset
+from ...boxes import pairwise_iou
+from ...datasets.labelled import list_negatives, plausible
+from ...datasets.picture import Picture, open_picture
+from ...detect import Detector, load_detector
+from ...detect.found import as_heads
+from ...detect.head_detector import HeadDetector
+from ...detect.headnet import HeadNet
+from ...faces import Faces
+from ...images import check
+from ...weights import read_weights
 
 LOWEST = 0.1  # scores looked at; what is accepted depends on the picture
-
-
-def open_picture(path: Path) -> torch.Tensor:
-    """RGB over a light grey, as bytes ``[h, w, 3]``."""
-    with Image.open(path) as image:
-        image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, (215, 215, 215, 255))
-        canvas.alpha_composite(image)
-        return torch.from_numpy(np.asarray(canvas.convert("RGB")).copy())
 
 
 def detections(
@@ -49,7 +40,7 @@ class Mined:
     """What the present detector still falls for.
 
     Attributes:
-        hardness: its highest score on each training negative, in the order of :func:`dataset.list_negatives`.
+        hardness: its highest score on each training negative, in the order of :func:`list_negatives`.
         mistakes: by file, boxes ``[n, 4]`` that it takes for heads in cut-outs of one character and that are not.
     """
 
@@ -57,7 +48,7 @@ class Mined:
     mistakes: dict[str, np.ndarray]
 
 
-def _mistakes(picture: dataset.Picture, boxes: torch.Tensor, scores: torch.Tensor) -> np.ndarray:
+def _mistakes(picture: Picture, boxes: torch.Tensor, scores: torch.Tensor) -> np.ndarray:
     """Likely false heads, enlarged a little for their surroundings but clear of the true head."""
     centre = (boxes[:, :2] + boxes[:, 2:]) / 2
     half = (boxes[:, 2:] - boxes[:, :2]) * 0.7
@@ -68,7 +59,7 @@ def _mistakes(picture: dataset.Picture, boxes: torch.Tensor, scores: torch.Tenso
     return wide[apart & (scores > 0.2)].numpy()
 
 
-def relabel(pictures: list[dataset.Picture], data: Path, teacher: Path, model: HeadNet | None) -> Mined:
+def relabel(pictures: list[Picture], data: Path, teacher: Path, model: HeadNet | None) -> Mined:
     """Replace uncertain heads by what the detector ``teacher`` finds; start ``model`` from it; judge the negatives.
 
     Of the pictures see :func:`find_heads`.
@@ -78,7 +69,7 @@ def relabel(pictures: list[dataset.Picture], data: Path, teacher: Path, model: H
         weights = {name: value.float() for name, value in read_weights(teacher)[0].items()}
         model.load_state_dict(weights, strict=False)  # half precision, and without the norms' counters
     mistakes = find_heads(pictures, data, teacher)
-    negatives = dataset.list_negatives(data, "train")
+    negatives = list_negatives(data, "train")
     hardness = [float(f.scores.max()) if len(f) else 0.0 for f in detections(_teacher(teacher), data, negatives)]
     return Mined(np.array(hardness), mistakes)
 
@@ -92,9 +83,7 @@ def _teacher(file: Path) -> HeadDetector:
     return detector
 
 
-def find_heads(
-    pictures: Sequence[dataset.Picture], data: Path, teacher: Path, quiet: bool = False
-) -> dict[str, np.ndarray]:
+def find_heads(pictures: Sequence[Picture], data: Path, teacher: Path, quiet: bool = False) -> dict[str, np.ndarray]:
     """Replace uncertain heads of some pictures by what the detector ``teacher`` finds.
 
     Hand-drawn boxes stay. In a picture of one character the surest detection is taken if it agrees with the first
@@ -122,7 +111,7 @@ def find_heads(
             continue
         if not len(scores):
             continue
-        likely = torch.tensor([dataset.plausible(picture, box) for box in boxes.numpy()])
+        likely = torch.tensor([plausible(picture, box) for box in boxes.numpy()])
         if picture.kind == "screencap":
             sure = likely & (scores > 0.45)
             if bool(sure.any()):

@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..classify import SETTINGS, Classifier, classifier_file, read_classifier, read_net
-from ..classify.gendernet import GenderNet
-from ..classify.preprocessing import PREFIX, REQUIRED
-from ..inference import placed
-from ..locate import resolve
-from ..quantised import written
-from ..weights import save_weights
-from .ranges import of_classifier
+from ...classify import SETTINGS, Classifier, classifier_file, read_classifier, read_net
+from ...classify.gendernet import GenderNet
+from ...classify.preprocessing import PREFIX, REQUIRED
+from ...inference import placed
+from ...locate import resolve
+from ...quantised import written
+from ...weights import save_weights
+from ..ranges import of_classifier
 
 HEADS = ("fc", "classifier")  # what the registry's architectures call what is behind their features
 HALF = torch.finfo(torch.float16)

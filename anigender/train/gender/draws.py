@@ -12,10 +12,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from .augment import alone, augment, mix
-from .crop_store import Pixels
-from .crops import Crops
-from .gender_file import BELOW, MARGIN, SIZE
+from ..crops.augment import alone, augment, mix
+from ..crops.crops import Crops
+from ..crops.store import Pixels
+from .file import BELOW, MARGIN, SIZE
 
 ALONE = 0.25  # of a batch are seen as if the picture ended around the head
 LABELLED, UNLABELLED = 128, 32  # views in a batch, two of each character and of each unlabelled face

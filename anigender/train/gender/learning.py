@@ -19,16 +19,16 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..classify import Classifier
-from ..inference import mixed_precision
-from .augment import mix
-from .checkpoints import Average
-from .crops import Crops
+from ...classify import Classifier
+from ...inference import mixed_precision
+from ..checkpoints import Average
+from ..crops.augment import mix
+from ..crops.crops import Crops
+from ..crops.views import plain_views, varied_views
 from .draws import folder_weight
 from .outliers import LossHistory, trust
 from .recipes import Recipe
 from .trainable import Trainable, learns
-from .views import plain_views, varied_views
 
 SMOOTH = 0.03  # of each label is given to the other
 CLIP = 5.0  # the largest gradient

@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..classify import Classifier, classifier_crops
-from ..faces import Faces
-from ..images import check
+from ...classify import Classifier, classifier_crops
+from ...faces import Faces
+from ...images import check
 from .augment import augment, backgrounds, disturbed
 from .crops import Crops
 

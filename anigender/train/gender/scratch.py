@@ -20,15 +20,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
-from ..classify.gendernet import build
-from ..evaluate.metrics import fit_calibration, gender_figures
-from ..inference import mixed_precision, placed
-from ..weights import read_weights
-from .checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
-from .crop_store import Pixels
-from .crops import labelled_crops, unlabelled_crops
+from ...classify.gendernet import build
+from ...evaluate.metrics import fit_calibration, gender_figures
+from ...inference import mixed_precision, placed
+from ...weights import read_weights
+from ..checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
+from ..crops.crops import labelled_crops, unlabelled_crops
+from ..crops.store import Pixels
 from .draws import LABELLED, Draws
-from .gender_file import SIZE, calibrated, framing_of, normalise, predict, save_gender
+from .file import SIZE, calibrated, framing_of, normalise, predict, save_gender
 from .learning import WARM_UP
 from .outliers import LossHistory, trust
 from .student import Student, begin_from, contrast

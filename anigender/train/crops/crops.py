@@ -15,16 +15,16 @@ from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
-from ..digests import sha256
-from ..faces import Faces
-from ..images import check, head_crops
-from ..weights import ASSETS
-from . import dataset
+from ...datasets.duplicates import listed
+from ...datasets.labelled import label_heads, read_pictures
+from ...datasets.picture import GENDERS, Picture
+from ...digests import sha256
+from ...faces import Faces
+from ...images import check, head_crops
+from ...weights import ASSETS
+from ..heads.relabel import find_heads
 from .augment import CACHE_MARGIN, CACHE_SIZE
-from .crop_store import CropStore, Pixels, SomeRows, stamp_of
-from .duplicates import listed
-from .picture import Picture
-from .relabel import find_heads
+from .store import CropStore, Pixels, SomeRows, stamp_of
 
 log = logging.getLogger("anigender")
 AT_ONCE = 256  # pictures that are looked at before their crops are written
@@ -39,7 +39,7 @@ class Crops:
         labels: ``[N]`` int64, 0 female and 1 male.
         pictures: the ``N`` pictures.
         margin: how many head sides the crops show.
-        extents: ``[N, 4]`` where the picture lies in each crop (:class:`~.crop_store.Entry`); all of it where None.
+        extents: ``[N, 4]`` where the picture lies in each crop (:class:`~.store.Entry`); all of it where None.
     """
 
     pixels: Pixels
@@ -109,7 +109,7 @@ def labelled_crops(
     Raises:
         ValueError: a gender is missing on one of the two sides; the message says what to do.
     """
-    pictures = dataset.read_pictures(data)
+    pictures = read_pictures(data)
     for picture in pictures:
         picture.split = "val" if picture.folder in hold_out else picture.split
     require_both(pictures, "")
@@ -117,7 +117,7 @@ def labelled_crops(
     stamps = {picture.file: stamp_of(data / picture.file) for picture in pictures}
     new = [picture for picture in pictures if store.lacks(picture.file, stamps[picture.file])]
     if new:
-        dataset.label_heads(pictures, data)
+        label_heads(pictures, data)
     with tqdm(total=len(new), desc="head crops", unit="picture", disable=not new or None) as bar:
         for start in range(0, len(new), AT_ONCE):
             part = new[start : start + AT_ONCE]
@@ -135,7 +135,7 @@ def labelled_crops(
     for split in ("train", "val"):
         mine = [picture for picture in kept if picture.split == split]
         entries = [store.entries[picture.file] for picture in mine]
-        labels = torch.tensor([dataset.GENDERS.index(picture.gender) for picture in mine])
+        labels = torch.tensor([GENDERS.index(picture.gender) for picture in mine])
         rows = SomeRows(store, np.array([entry["row"] for entry in entries], np.int64))
         extents = np.array([entry["extent"] for entry in entries], np.float32)
         splits.append(Crops(rows, labels, mine, margin, extents))
@@ -158,7 +158,7 @@ def require_both(pictures: Sequence[Picture], which: str) -> None:
     Raises:
         ValueError: the message says what to do.
     """
-    for gender in dataset.GENDERS:
+    for gender in GENDERS:
         mine = [picture for picture in pictures if picture.gender == gender]
         sides = {picture.split for picture in mine}
         if {"train", "val"} <= sides:

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, StepLR
 
-from .checkpoints import parameter_groups
+from ..checkpoints import parameter_groups
 
 
 @dataclass(frozen=True)

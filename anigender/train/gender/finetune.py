@@ -12,16 +12,16 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from ..evaluate.metrics import fit_calibration, gender_figures
-from .augment import CACHE_MARGIN, CACHE_SIZE
-from .checkpoints import Log, load_checkpoint, save_checkpoint
-from .crops import Crops, labelled_crops
-from .gender_file import SHOWN, calibrated
+from ...evaluate.metrics import fit_calibration, gender_figures
+from ..checkpoints import Log, load_checkpoint, save_checkpoint
+from ..crops.augment import CACHE_MARGIN, CACHE_SIZE
+from ..crops.crops import Crops, labelled_crops
+from ..crops.views import cache_shape, plain_views
+from .file import SHOWN, calibrated
 from .learning import Learning, Plan, judged
 from .recipes import RECIPES
 from .suspects import report_suspects, suspects
 from .trainable import Trainable, read_trainable, save_trained
-from .views import cache_shape, plain_views
 
 log = logging.getLogger("anigender")
 

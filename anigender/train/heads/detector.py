@@ -22,14 +22,15 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
-from ..boxes import clip, pairwise_iou
-from ..detect.head_detector import HeadDetector
-from ..detect.headnet import HeadNet, RawHeads
-from ..images import check
-from ..inference import mixed_precision, native_dtype, placed
-from ..weights import save_weights
-from . import dataset
-from .checkpoints import Average, Log, cosine, half_precision, load_checkpoint, parameter_groups, save_checkpoint
+from ...boxes import clip, pairwise_iou
+from ...datasets.labelled import label_heads, list_negatives, read_illustrations, read_pictures
+from ...datasets.picture import Picture
+from ...detect.head_detector import HeadDetector
+from ...detect.headnet import HeadNet, RawHeads
+from ...images import check
+from ...inference import mixed_precision, native_dtype, placed
+from ...weights import save_weights
+from ..checkpoints import Average, Log, cosine, half_precision, load_checkpoint, parameter_groups, save_checkpoint
 from .composites import Composer, CutOut
 from .relabel import Mined, relabel
 
@@ -69,7 +70,7 @@ def read_rgba(path: Path) -> np.ndarray:
         return np.asarray(image.convert("RGBA"))
 
 
-def build_composer(data: Path, pictures: list[dataset.Picture], split: str, mined: Mined | None) -> Composer:
+def build_composer(data: Path, pictures: list[Picture], split: str, mined: Mined | None) -> Composer:
     """Read a split's pictures into memory and sort them into cut-outs, scenes, negatives and distractors.
 
     Args:
@@ -79,7 +80,7 @@ def build_composer(data: Path, pictures: list[dataset.Picture], split: str, mine
         mined: what the present detector falls for, or None.
     """
     wanted = [p for p in pictures if p.split == split and len(p.heads)]
-    negatives = dataset.list_negatives(data, split)
+    negatives = list_negatives(data, split)
     with ThreadPoolExecutor(4) as pool:
         images = list(pool.map(lambda p: read_rgba(data / p.file), wanted))
         patches = [image[..., :3].copy() for image in pool.map(lambda f: read_rgba(data / f), negatives)]
@@ -244,9 +245,9 @@ def validate(model: HeadNet, batches: list[tuple[Tensor, Tensor, Tensor]]) -> di
 def train(options: Options) -> None:
     """Run (or resume) a training and leave the averaged net, with its preprocessing, at ``options.output``."""
     torch.manual_seed(options.seed)
-    pictures = dataset.read_pictures(options.data)
-    dataset.label_heads(pictures, options.data)
-    pictures += dataset.read_illustrations(options.data)
+    pictures = read_pictures(options.data)
+    label_heads(pictures, options.data)
+    pictures += read_illustrations(options.data)
     model, mined = HeadNet(), None
     if options.teacher is not None:
         mined = relabel(pictures, options.data, options.teacher, model)
