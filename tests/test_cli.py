@@ -84,6 +84,7 @@ def test_version() -> None:
         (["filter", "x", "--rule", "solo"], "--to DIR"),
         (["filter", "x", "--rule", "femal >= 1", "--to", "y"], "female"),
         (["filter", "x", "--rule", "(female", "--to", "y"], "^"),
+        (["filter", "x", "--rule", "solo", "--to", "y", "--captions", "../txt"], "is not an extension such as .txt"),
         (["filter", "x", "--rule", "solo", "--to", "y", "--action", "delete"], "'copy', 'move', 'link', 'list'"),
         (["crop", "x"], "--to"),
         (["crop", "x", "--to", "y", "--size", "2"], "--size"),
@@ -320,6 +321,68 @@ def test_linking(
     [link] = (tmp_path / "out" / "deep").iterdir()
     assert link.is_symlink() and link.resolve() == (folder / "c.png").resolve()
     assert link.read_bytes() == (folder / "c.png").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_moved_links_lead_where_they_led(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    links = tmp_path / "links"
+    links.mkdir()
+    (links / "a.png").symlink_to(Path("..", folder.name, "a.png"))
+    anigender("filter", links, "--rule", "any-female", "--to", tmp_path / "out" / "deep", "--action", "move")
+    [link] = (tmp_path / "out" / "deep").iterdir()
+    assert link.is_symlink() and link.resolve() == (folder / "a.png").resolve()
+    assert not list(links.iterdir()) and (folder / "a.png").exists()
+
+
+CAPTIONED = {"a.txt": b"1girl", "b.txt": b"1girl, 1boy", "e.TXT": b"other", "sub/g.txt": b"1boy"}
+
+
+@pytest.fixture
+def captioned(folder: Path) -> Path:
+    for name, caption in CAPTIONED.items():
+        (folder / name).write_bytes(caption)
+    return folder
+
+
+@pytest.mark.parametrize("action", ["copy", "move", "link"])
+def test_captions_go_along(anigender: Callable[..., Result], captioned: Path, tmp_path: Path, action: str) -> None:
+    if action == "link" and os.name != "posix":
+        pytest.skip("links need rights elsewhere")
+    before = tree(captioned)
+    arguments = ("filter", captioned, "-r", "--rule", "any-male", "--to", tmp_path / "men", "--action", action)
+    anigender(*arguments, "--captions", "txt")
+    expected = ("b.png", "b.txt", "d.png", "sub/g.png", "sub/g.txt")
+    assert tree(tmp_path / "men") == {name: before[name] for name in expected}
+    left = {name: text for name, text in before.items() if name not in expected} if action == "move" else before
+    assert tree(captioned) == left
+
+
+def test_captions_stay_where_nobody_asks_for_them(
+    anigender: Callable[..., Result], captioned: Path, tmp_path: Path
+) -> None:
+    anigender("filter", captioned, "--rule", "any-male", "--to", tmp_path / "men", "--action", "move")
+    assert set(tree(tmp_path / "men")) == {"b.png", "d.png"} and tree(captioned)["b.txt"] == CAPTIONED["b.txt"]
+
+
+def test_a_caption_of_two_pictures_reaches_both(
+    anigender: Callable[..., Result], captioned: Path, tmp_path: Path, paint: Callable[[Path, str], Path]
+) -> None:
+    paint(captioned / "a.webp", "M")
+    for rule, to in (("any-female", "women"), ("any-male", "men")):
+        anigender("filter", captioned, "--rule", rule, "--to", tmp_path / to, "--action", "move", "--captions", ".txt")
+    assert tree(tmp_path / "women")["a.txt"] == tree(tmp_path / "men")["a.txt"] == CAPTIONED["a.txt"]
+
+
+def test_a_caption_that_is_there_already_is_reported(
+    anigender: Callable[..., Result], captioned: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "a.txt").write_bytes(b"mine")
+    arguments = ("filter", captioned, "--rule", "any-female", "--to", tmp_path / "out", "--action", "move")
+    result = anigender(*arguments, "--captions", ".txt", status=1)
+    assert (tmp_path / "out" / "a.txt").read_bytes() == b"mine"
+    assert (captioned / "a.txt").read_bytes() == CAPTIONED["a.txt"]
+    assert "a.txt exists already and differs" in result.stderr and "1 of 5 inputs failed" in result.stderr
 
 
 def test_listing(anigender: Callable[..., Result], folder: Path) -> None:

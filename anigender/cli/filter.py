@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from ..captions import caption_path, shared_captions
 from ..files import atomic_file
 from ..routing import select
 from ..rules import NAMES, PRESETS, RuleError, compile_rule
@@ -41,6 +42,10 @@ def place(source: Path, target: Path, action: str) -> None:
         return
     if action == "move":
         try:
+            if source.is_symlink():  # a relative one would lead elsewhere from there
+                target.symlink_to(Path(os.path.abspath(source.parent), os.readlink(source)))
+                source.unlink()
+                return
             os.rename(source, target)
             return
         except OSError:  # another file system
@@ -50,6 +55,16 @@ def place(source: Path, target: Path, action: str) -> None:
     shutil.copystat(source, target)
     if action == "move":
         source.unlink()
+
+
+def check_extension(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
+    """An extension of caption files, or a usage error."""
+    if value is not None:
+        try:
+            caption_path("picture", value)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from error
+    return value
 
 
 @click.command(
@@ -66,6 +81,13 @@ def place(source: Path, target: Path, action: str) -> None:
 @click.option("--rejected", type=click.Path(path_type=Path, file_okay=False), help="Folder for what does not fit.")
 @click.option("--action", type=click.Choice(ACTIONS), default="copy", show_default=True, help="What to do with a file.")
 @click.option(
+    "--captions",
+    "extension",
+    metavar="EXTENSION",
+    callback=check_extension,
+    help="Take the caption files of this extension, such as .txt, along with their pictures.",
+)
+@click.option(
     "--recogniser",
     type=click.Path(path_type=Path, dir_okay=False),
     help='Of `anigender train characters`: its names can be asked for, as in has("asuka").',
@@ -77,6 +99,7 @@ def command(
     kept: Path | None,
     rejected: Path | None,
     action: str,
+    extension: str | None,
     recogniser: Path | None,
     heads: tuple[str, ...],
     encoder: str,
@@ -88,6 +111,7 @@ def command(
     \b
     anigender filter pictures/ --rule "female >= 1 and male == 0" --to women/
     anigender filter pictures/ --rule solo-male --to men/ --rejected rest/ --action link
+    anigender filter dataset/ --rule solo-female --to women/ --action move --captions .txt
     anigender filter pictures/ --rule "largest > 30% and confidence >= 0.9" --action list
     anigender filter pictures/ --recogniser mine.skops --rule 'has("asuka") and faces == 1' --to asuka/
     anigender filter in/ --head chromatic-aberration --rule "chromatic_aberration < 0.5" --to clean/
@@ -104,8 +128,12 @@ def command(
     if action != "list" and kept is None and rejected is None:
         raise click.UsageError("--to DIR (or --rejected DIR) is needed, unless --action is list")
     counts = {True: 0, False: 0}
-    own = tuple(folder for folder in (kept, rejected) if folder is not None and action != "list")
-    results = inputs.results(keep_pixels=scorer is not None or namer is not None, without=own)
+    shared: set[Path] = set()
+    if extension is not None and action == "move":
+        groups = shared_captions((path for path, problem in inputs.found() if problem is None), extension)
+        shared = {caption_path(path, extension) for group in groups.values() for path in group}
+    folders = tuple(folder for folder in (kept, rejected) if folder is not None and action != "list")
+    results = inputs.results(keep_pixels=scorer is not None or namer is not None, without=folders)
     for result, known in with_scores(with_names(results, namer), scorer, inputs.batch):
         if result.faces is None:
             continue
@@ -123,8 +151,14 @@ def command(
         if folder is None:
             continue
         try:
-            place(result.path, folder / inputs.relative(result.path), action)
-        except OSError as error:
+            target = folder / inputs.relative(result.path)
+            place(result.path, target, action)
+            if extension is not None:
+                caption = caption_path(result.path, extension)
+                if caption.exists():
+                    # What another picture needs too stays where it is.
+                    place(caption, caption_path(target, extension), "copy" if caption in shared else action)
+        except (ValueError, OSError) as error:
             inputs.fail(result.path, str(error))
     click.echo(f"{counts[True]} fit, {counts[False]} do not", err=True)
     inputs.finish()
