@@ -127,6 +127,7 @@ def metadata_of(classifier: Classifier) -> dict[str, str]:
         "below": classifier.below,
         "framing": classifier.framing,
         "resample": classifier.resample,
+        "outside": classifier.outside,
         "mean": "0,0,0",
         "std": "1,1,1",
         "channel_order": "RGB",

@@ -34,7 +34,9 @@ class Texture:
     pixels: Tensor
     levels: Tensor
 
-    def crops(self, image_index: Tensor, centres: Tensor, sides: Tensor, size: int) -> Tensor:
+    def crops(
+        self, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, white_outside: bool = False
+    ) -> Tensor:
         """Square crops, sampled at four points per pixel from the level that has at least one pixel per point.
 
         Args:
@@ -42,19 +44,20 @@ class Texture:
             centres: ``[N, 2]`` x and y in pixels of the original picture.
             sides: ``[N]`` likewise.
             size: side of a crop in pixels.
+            white_outside: show white beyond a picture, rather than its edge again and again.
 
         Returns:
-            ``[N, 3, size, size]`` float32 in 0-1; beyond a picture its edge is repeated.
+            ``[N, 3, size, size]`` float32 in 0-1.
         """
         fine = 2 * size
         step = max(1, AT_ONCE // fine**2)
         parts = [
-            self._sample(*rows, size)
+            self._sample(*rows, size, white_outside)
             for rows in zip(image_index.split(step), centres.split(step), sides.split(step), strict=True)
         ]
         return torch.cat(parts).clamp_(0, 1) if parts else self.pixels.new_zeros(0, 3, size, size)
 
-    def _sample(self, image_index: Tensor, centres: Tensor, sides: Tensor, size: int) -> Tensor:
+    def _sample(self, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, white_outside: bool) -> Tensor:
         fine = 2 * size
         level = (sides / fine).log2().ceil().clamp(0, self.levels.shape[1] - 1).long()
         place = self.levels[image_index, level]
@@ -62,13 +65,18 @@ class Texture:
         whole = self.levels[image_index, 0]
         shrunk = (whole[:, 2:] / place[:, 2:]).amax(1).log2().round().exp2()
         steps = (torch.arange(fine, device=sides.device, dtype=torch.float32) + 0.5) / fine - 0.5
-        at = (centres[..., None] + sides[:, None, None] * steps) / shrunk[:, None, None] - 0.5
+        wanted = centres[..., None] + sides[:, None, None] * steps
+        inside = (wanted >= 0) & (wanted <= whole[:, 2:, None])
+        at = wanted / shrunk[:, None, None] - 0.5
         at = torch.minimum(at.clamp(min=0), place[:, 2:, None] - 1) + place[:, :2, None]
         extent = on_device([[self.pixels.shape[3]], [self.pixels.shape[2]]], at.device, torch.float32)
         at = (2 * at + 1) / extent - 1  # grid_sample's own units, with align_corners=False
         grid = torch.stack((at[:, 0, None, :].expand(-1, fine, -1), at[:, 1, :, None].expand(-1, -1, fine)), -1)
         out = F.grid_sample(self.pixels, grid.reshape(1, -1, fine, 2), mode="bilinear", align_corners=False)
-        return F.avg_pool2d(out.view(3, -1, fine, fine).transpose(0, 1), 2)
+        out = out.view(3, -1, fine, fine).transpose(0, 1)
+        if white_outside:
+            out = torch.where(inside[:, None, 0, None, :] & inside[:, None, 1, :, None], out, 1.0)
+        return F.avg_pool2d(out, 2)
 
 
 def mip_levels(height: int, width: int) -> list[tuple[int, int, int, int]]:

@@ -167,10 +167,10 @@ def ramp(height: int, width: int, dtype: torch.dtype = torch.uint8) -> Tensor:
     return pixels
 
 
-def crop(images: Tensor, box: list[float], size: int, margin: float = 1.0) -> Tensor:
+def crop(images: Tensor, box: list[float], size: int, margin: float = 1.0, outside: str = "edge") -> Tensor:
     """One crop in bytes, ``[3, size, size]``."""
     faces = Faces.from_boxes([[box]], [tuple(images.shape[1:3])])
-    return (head_crops(images, faces, size, margin)[0] * 255).round()
+    return (head_crops(images, faces, size, margin, outside=outside)[0] * 255).round()
 
 
 def test_a_crop_of_its_own_size_is_cut_exactly() -> None:
@@ -220,6 +220,29 @@ def test_beyond_the_picture_its_edge_is_repeated(box: list[float], column: list[
 
 
 @pytest.mark.parametrize("cut", ["one by one", "at once"])
+@pytest.mark.parametrize(
+    ("box", "columns", "rows"),
+    [
+        ([8, 8, 24, 24], [0, 16], [0, 16]),
+        ([-8, 8, 8, 24], [8, 16], [0, 16]),
+        ([24, 8, 40, 24], [0, 8], [0, 16]),
+        ([8, -8, 24, 8], [0, 16], [8, 16]),
+        ([8, 24, 24, 40], [0, 16], [0, 8]),
+        ([-8, -8, 8, 8], [8, 16], [8, 16]),
+        ([-16, -16, 48, 48], [4, 12], [4, 12]),
+    ],
+)
+def test_beyond_the_picture_there_may_be_white(
+    cut: str, box: list[float], columns: list[int], rows: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cut == "at once":
+        monkeypatch.setattr(module, "on_host", lambda batch: False)
+    expected = torch.full((3, 16, 16), 255.0)
+    expected[:, rows[0] : rows[1], columns[0] : columns[1]] = 77
+    assert torch.equal(crop(torch.full((1, 32, 32, 3), 77, dtype=torch.uint8), box, 16, outside="white"), expected)
+
+
+@pytest.mark.parametrize("cut", ["one by one", "at once"])
 def test_a_box_larger_than_the_picture_shows_it_small_in_its_middle(cut: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if cut == "at once":
         monkeypatch.setattr(module, "on_host", lambda batch: False)
@@ -264,6 +287,11 @@ def test_size_and_margin_must_be_positive(size: int, margin: float) -> None:
     faces = Faces.from_boxes([[[0, 0, 4, 4]]], [(8, 8)])
     with pytest.raises(ValueError, match=f"size is {size} and margin {margin}, both must be positive"):
         head_crops(torch.zeros(1, 8, 8, 3), faces, size, margin)
+
+
+def test_what_is_outside_must_be_known() -> None:
+    with pytest.raises(ValueError, match="outside is 'black', expected one of edge, white"):
+        crop(torch.zeros(1, 8, 8, 3), [0, 0, 4, 4], 4, outside="black")
 
 
 def test_faces_of_another_batch_are_refused() -> None:

@@ -22,12 +22,12 @@ from anigender.datasets.labelled import held_out, label_heads, list_negatives, r
 from anigender.detect import read_head_detector
 from anigender.detect.headnet import STRIDES, HeadNet, RawHeads
 from anigender.faces import Faces
-from anigender.images import check, head_crops
+from anigender.images import OUTSIDES, check, head_crops
 from anigender.quantised import RANGES
 from anigender.train.checkpoints import load_checkpoint, save_checkpoint
 from anigender.train.crops import crops
-from anigender.train.crops.augment import CACHE_MARGIN, CACHE_SIZE, alone, augment, frame, mix, plain
-from anigender.train.crops.store import CropStore, stamp_of
+from anigender.train.crops.augment import CACHE_MARGIN, CACHE_SIZE, alone, augment, ended, frame, mix, plain
+from anigender.train.crops.store import CropStore, TransparentOutside, stamp_of
 from anigender.train.gender import draws, scratch, student
 from anigender.train.gender import file as gender_file
 from anigender.train.heads import detector, verifier
@@ -302,16 +302,33 @@ def test_views_of_one_picture_differ() -> None:
     assert min(apart) > 0.01
 
 
-def test_a_head_alone_is_surrounded_by_its_own_edge() -> None:
-    crops = cached(2)
-    lonely = alone(crops, 1.2)
-    side = round(CACHE_SIZE / CACHE_MARGIN * 1.2)
-    edge = (CACHE_SIZE - side) // 2
-    inside = slice(edge, CACHE_SIZE - edge)
-    assert torch.equal(lonely[..., inside, inside], crops[..., inside, inside])
-    assert torch.equal(lonely[..., 0, inside], crops[..., edge, inside])
-    assert torch.equal(lonely[..., inside, -1], crops[..., inside, CACHE_SIZE - 1 - edge])
-    assert torch.equal(alone(crops, CACHE_MARGIN), crops)
+def test_a_head_alone_is_surrounded_by_nothing() -> None:
+    crops = cached(20)
+    lonely = alone(crops.clone(), np.random.default_rng(0))
+    assert torch.equal(lonely[:, :3], crops[:, :3])
+    kept = lonely[:, 3] > 0
+    assert kept[:, CACHE_SIZE // 2, CACHE_SIZE // 2].all() and not kept[:, 0].any() and not kept[:, :, -1].any()
+    sides = kept.any(1).sum(1) * CACHE_MARGIN / CACHE_SIZE
+    assert 0.85 < sides.min() < 1.0 < sides.max() < 1.35
+
+
+EXTENTS: list[tuple[list[float], list[int], list[int]]] = [
+    ([0, 0, 1, 1], [0, 8], [0, 8]),
+    ([0.25, 0.5, 0.75, 1], [2, 6], [4, 8]),
+    ([0.3, 0.0, 1.0, 0.31], [2, 8], [0, 2]),
+    ([0.5, 0.5, 0.5, 0.5], [4, 4], [4, 4]),
+]
+
+
+@pytest.mark.parametrize(("extent", "columns", "rows"), EXTENTS)
+def test_where_the_picture_ends_a_crop_is_transparent(extent: list[float], columns: list[int], rows: list[int]) -> None:
+    expected = torch.zeros(8, 8, dtype=torch.uint8)
+    expected[rows[0] : rows[1], columns[0] : columns[1]] = 200
+    made = ended(torch.full((1, 4, 8, 8), 200, dtype=torch.uint8), np.array([extent], np.float32))
+    assert torch.equal(made[0, 3], expected) and (made[0, :3] == 200).all()
+    both = TransparentOutside(torch.full((3, 4, 8, 8), 200, dtype=torch.uint8), np.array([extent] * 3, np.float32))
+    assert len(both) == 3 and torch.equal(both[[1, 2]][:, 3], expected.expand(2, 8, 8))
+    assert torch.equal(both[1:2][0, 3], expected)
 
 
 def test_training_sees_what_inference_sees(tmp_path: Path) -> None:
@@ -319,13 +336,20 @@ def test_training_sees_what_inference_sees(tmp_path: Path) -> None:
     small = torch.rand(1, 3, 12, 12, generator=generator)
     pixels = torch.nn.functional.interpolate(small, (240, 240), mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0)
     rgba = torch.cat((pixels * 255, torch.full((240, 240, 1), 255.0)), 2).to(torch.uint8)
-    box = torch.tensor([[90.0, 80.0, 150.0, 140.0]])
-    kept = crops.cut(rgba.numpy(), box.numpy())
-    faces = Faces.from_boxes([box], [(240, 240)])
-    seen = head_crops(check([rgba[..., :3]]), faces, gender_file.SIZE, gender_file.MARGIN, gender_file.BELOW)
-    torch.testing.assert_close(
-        plain(kept, gender_file.SIZE, gender_file.MARGIN, gender_file.BELOW), seen, atol=0.03, rtol=0
-    )
+    framing = (gender_file.SIZE, gender_file.MARGIN, gender_file.BELOW)
+    for box in ([90.0, 80.0, 150.0, 140.0], [170.0, 20.0, 230.0, 80.0], [10.0, 175.0, 70.0, 235.0]):
+        head = np.array(box, np.float32)
+        kept = crops.cut(rgba.numpy(), head[None])
+        extent = np.array([crops.extent_of(head, CACHE_MARGIN, 240, 240)], np.float32)
+        faces = Faces.from_boxes([[box]], [(240, 240)])
+        for outside in OUTSIDES:
+            seen = head_crops(check([rgba[..., :3]]), faces, *framing, outside)
+            told = plain(gender_file.surrounded(kept, extent, outside)[[0]], *framing)
+            apart = (told - seen).abs()
+            # Where white begins, they may differ by a pixel.
+            assert apart.mean() < 0.01 and (apart.amax(1) > 0.03).float().mean() < (
+                0.05 if outside == "white" else 0.001
+            )
 
 
 def test_the_head_window_is_where_the_head_is() -> None:

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..images import OUTSIDES
+
 PREFIX = "anigender."
 REQUIRED = ("input_size", "margin", "mean", "std")
 SETTINGS = {
@@ -26,6 +28,7 @@ SETTINGS = {
     "temperature": "what the logits are divided by (default: 1)",
     "framing": "head (default): a square around the head; top-left: the box resized by its shorter side, and cut",
     "resample": "bilinear (default, antialiased), lanczos (antialiased, as Pillow's) or lanczos4 (as OpenCV's)",
+    "outside": "edge (default: where the picture ends, its edge is repeated) or white; of plain squares alone",
     "output": "logits or probabilities (default: seen from the answers)",
     "head_activation": "between the linear layers of a head (default: the architecture's)",
     "stem": "auto (default), strided or plain: whether a ResNet's stem strides and pools",
@@ -55,6 +58,7 @@ class Preprocessing:
     temperature: float
     framing: str
     resample: str
+    outside: str
     output: str
 
 
@@ -75,6 +79,10 @@ def preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
     mean = _numbers(metadata, "mean", 3, -1e4, 1e4)
     std = _numbers(metadata, "std", 3, 1e-6, 1e6)
     (temperature,) = _numbers({PREFIX + "temperature": "1", **metadata}, "temperature", 1, 1e-3, 1e3)
+    framing, resample = _choice(metadata, "framing", FRAMINGS), _choice(metadata, "resample", RESAMPLES)
+    outside = _choice(metadata, "outside", OUTSIDES)
+    if outside != OUTSIDES[0] and (framing, resample) != (FRAMINGS[0], RESAMPLES[0]):
+        raise ValueError(f"{PREFIX}outside is {outside!r} with framing {framing} and resample {resample}: leave it out")
     return Preprocessing(
         size=int(size),
         margin=margin,
@@ -84,8 +92,9 @@ def preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
         columns=gender_columns(metadata.get(PREFIX + "labels", "female,male").split(",")),
         bgr=_choice(metadata, "channel_order", ("RGB", "BGR")) == "BGR",
         temperature=temperature,
-        framing=_choice(metadata, "framing", FRAMINGS),
-        resample=_choice(metadata, "resample", RESAMPLES),
+        framing=framing,
+        resample=resample,
+        outside=outside,
         output=_choice(metadata, "output", OUTPUTS),
     )
 

@@ -53,16 +53,31 @@ def frame(
     return F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
 
 
-def alone(crops: Tensor, margin: float) -> Tensor:
-    """Cached crops as if the picture ended around the head: its edge there is repeated, as for a face icon.
+def ended(crops: Tensor, extents: np.ndarray) -> Tensor:
+    """Crops made transparent, in place, where the picture ends.
 
     Args:
-        crops: ``[B, C, K, K]``.
-        margin: how many head sides of the picture are left.
+        crops: ``[B, 4, K, K]`` uint8 RGBA.
+        extents: ``[B, 4]`` x0, y0, x1 and y1 of the picture in shares of the crop.
     """
-    gone = round((CACHE_SIZE - CACHE_SIZE / CACHE_MARGIN * margin) / 2)
-    kept = torch.arange(CACHE_SIZE).clamp(gone, CACHE_SIZE - 1 - gone)
-    return crops[:, :, kept][:, :, :, kept]
+    size = crops.shape[-1]
+    low, high = torch.from_numpy(extents[:, None] * size).round().chunk(2, -1)
+    middles = torch.arange(size)[None, :, None] + 0.5
+    inside = (middles > low) & (middles < high)  # [B, K, x and y]
+    crops[:, 3] *= inside[:, :, None, 1] & inside[:, None, :, 0]
+    return crops
+
+
+def alone(crops: Tensor, rng: np.random.Generator) -> Tensor:
+    """Cached crops, in place, as if the picture ended around the head, as that of a face icon does.
+
+    Args:
+        crops: ``[B, 4, K, K]`` uint8 RGBA.
+        rng: of how much is left, 0.9 to 1.3 head sides, and of where.
+    """
+    half = rng.uniform(0.45, 0.65, (len(crops), 1)) / CACHE_MARGIN
+    middle = 0.5 + rng.normal(0, 0.05, (len(crops), 2)) / CACHE_MARGIN
+    return ended(crops, np.concatenate((middle - half, middle + half), 1).astype(np.float32))
 
 
 def plain(crops: Tensor, size: int, margin: float = 1.0, below: float = 0.0, shown: float = CACHE_MARGIN) -> Tensor:

@@ -173,8 +173,10 @@ def require_both(pictures: Sequence[Picture], which: str) -> None:
         )
 
 
-def unlabelled_crops(data: Path, folder: Path) -> Pixels:
-    """The unlabelled faces as cached crops ``[N, 4, K, K]``: each picture is taken for one head square.
+def unlabelled_crops(data: Path, folder: Path) -> tuple[Pixels, np.ndarray]:
+    """The unlabelled faces as cached crops ``[N, 4, K, K]``, and where their pictures lie in these ``[N, 4]``.
+
+    Each picture is taken for one head square.
 
     Args:
         data: the data folder.
@@ -182,8 +184,8 @@ def unlabelled_crops(data: Path, folder: Path) -> Pixels:
     """
     shards = sorted((data / "unlabelled").glob("*.tar"))
     if not shards:
-        return torch.zeros(0, 4, CACHE_SIZE, CACHE_SIZE, dtype=torch.uint8)
-    store = CropStore(folder / "unlabelled.cache", source="whole pictures")
+        return torch.zeros(0, 4, CACHE_SIZE, CACHE_SIZE, dtype=torch.uint8), np.zeros((0, 4), np.float32)
+    store = CropStore(folder / "unlabelled.cache", source="whole pictures, and where they end")
     for shard in shards:
         stamp = stamp_of(shard)
         with tarfile.open(shard) as archive:
@@ -195,8 +197,9 @@ def unlabelled_crops(data: Path, folder: Path) -> Pixels:
                 assert stream is not None
                 with Image.open(io.BytesIO(stream.read())) as image:
                     pixels = np.asarray(image.convert("RGBA"))
-                side = max(pixels.shape[:2])
-                crop = cut(pixels, np.array([[0, 0, side, side]], np.float32))[0]
-                store.add([name], [stamp], [crop])
-    rows = [entry["row"] for name, entry in sorted(store.entries.items())]
-    return SomeRows(store, np.array(rows, np.int64))
+                height, width = pixels.shape[:2]
+                head = np.array([0, 0, max(height, width), max(height, width)], np.float32)
+                store.add([name], [stamp], [cut(pixels, head[None])[0]], [extent_of(head, CACHE_MARGIN, width, height)])
+    entries = [entry for _, entry in sorted(store.entries.items())]
+    extents = np.array([entry["extent"] for entry in entries], np.float32)
+    return SomeRows(store, np.array([entry["row"] for entry in entries], np.int64)), extents

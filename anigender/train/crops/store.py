@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augment import CACHE_MARGIN, CACHE_SIZE
+from .augment import CACHE_MARGIN, CACHE_SIZE, ended
 
 CHANNELS = 4  # RGBA
 
@@ -167,6 +167,25 @@ class SomeRows:
     def __getitem__(self, rows: Any) -> Tensor:
         """Crops ``[n, 4, K, K]`` of some of these rows, as a copy in memory."""
         return self.crops[self.rows[rows if isinstance(rows, slice) else np.asarray(rows)]]
+
+
+class TransparentOutside:
+    """Crops that are transparent where the picture ends, rather than repeat its edge.
+
+    Args:
+        crops: of which.
+        extents: ``[N, 4]`` where the picture lies in each (:class:`Entry`).
+    """
+
+    def __init__(self, crops: Pixels, extents: np.ndarray) -> None:
+        self.crops, self.extents = crops, extents
+
+    def __len__(self) -> int:
+        return len(self.crops)
+
+    def __getitem__(self, rows: Any) -> Tensor:
+        """Crops ``[n, 4, K, K]`` of some of these rows, as a copy in memory."""
+        return ended(self.crops[rows], self.extents[rows if isinstance(rows, slice) else np.asarray(rows)])
 
 
 def stamp_of(path: Path) -> list[int]:

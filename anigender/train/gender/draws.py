@@ -119,7 +119,7 @@ class Draws(IterableDataset):
                 identity = torch.cat((identity, first_unlabelled + more))
                 origin = torch.cat((origin, torch.full_like(more, -1)))
             lonely = np.flatnonzero(rng.random(len(pixels)) < ALONE)
-            pixels[lonely] = alone(pixels[lonely], float(rng.uniform(0.95, 1.25)))
+            pixels[lonely] = alone(pixels[lonely], rng)
             views = augment(pixels, self.size, rng, generator, self.strength, MARGIN, BELOW)
             mix(views, target, identity, rng, self.mixed)
             yield views, target, identity, torch.where(identity < 0, -1, origin)

@@ -5,23 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ...classify import Classifier
 from ...classify.gendernet import GenderNet, build
 from ...evaluate.metrics import fit_calibration
+from ...images import OUTSIDES
 from ...inference import mixed_precision, placed, ready
 from ...quantised import written
 from ...weights import read_weights, save_weights
 from ..checkpoints import half_precision
 from ..crops.augment import plain
 from ..crops.crops import labelled_crops
-from ..crops.store import Pixels
+from ..crops.store import Pixels, TransparentOutside
 from ..ranges import of_classifier
 
 SIZE = 112
 MARGIN, BELOW = 1.5, 0.17  # the head, the shoulders and the collar: clothes tell where a face does not
+OUTSIDE = "white"  # where a picture ends: its edge, repeated, looks like nothing drawn, and in each game in its own way
 MEAN, STD = 0.5, 0.25
 AT_ONCE = 128  # crops
 SHOWN = 512  # of them say how large activations get
@@ -64,8 +67,21 @@ def calibrate(data: Path, source: Path, output: Path, detector: str = "auto", de
     tensors, metadata = read_weights(source)
     net, framing = placed(build(tensors).eval(), device), framing_of(metadata)
     _, judge = labelled_crops(data, detector, output.parent)
-    calibration = fit_calibration(predict(net, judge.pixels, device, *framing), judge.labels)
-    save_gender(net, *calibration, output, framing, judge.pixels)
+    outside = metadata.get("anigender.outside", OUTSIDES[0])
+    pixels = surrounded(judge.pixels, judge.extents, outside)
+    calibration = fit_calibration(predict(net, pixels, device, *framing), judge.labels)
+    save_gender(net, *calibration, output, framing, pixels, outside)
+
+
+def surrounded(pixels: Pixels, extents: np.ndarray | None, outside: str) -> Pixels:
+    """Cached crops as a net sees them that declares ``outside``: white is what transparent ones are seen over.
+
+    Args:
+        pixels: crops in which the picture's edge is repeated.
+        extents: ``[N, 4]`` where the picture lies in each; all of it where None.
+        outside: of :data:`~anigender.images.OUTSIDES`.
+    """
+    return pixels if outside == OUTSIDES[0] or extents is None else TransparentOutside(pixels, extents)
 
 
 def framing_of(metadata: Mapping[str, str]) -> tuple[int, float, float]:
@@ -81,6 +97,7 @@ def save_gender(
     output: Path,
     framing: tuple[int, float, float] = (SIZE, MARGIN, BELOW),
     shown: Pixels | None = None,
+    outside: str = OUTSIDE,
 ) -> None:
     """The net in half precision with its preprocessing and calibration, as one safetensors file.
 
@@ -89,7 +106,9 @@ def save_gender(
         temperature, bias: of :func:`~anigender.evaluate.metrics.fit_calibration`.
         output: the file.
         framing: input size, margin and how far below the head's the crops' centre lies.
-        shown: cached crops by which to learn how large its activations get; without, CPUs compute in floats.
+        shown: cached crops, :func:`surrounded` as the net sees them, by which to learn how large its activations get;
+            without, CPUs compute in floats.
+        outside: what crops show where there is no picture.
     """
     size, margin, below = framing
     state = half_precision(model)
@@ -102,6 +121,7 @@ def save_gender(
         "anigender.input_size": str(size),
         "anigender.margin": str(margin),
         "anigender.below": str(below),
+        "anigender.outside": outside,
         "anigender.mean": ",".join([str(MEAN)] * 3),
         "anigender.std": ",".join([str(STD)] * 3),
         "anigender.channel_order": "RGB",

@@ -10,7 +10,7 @@ size learns the games it was shown more than the faces in them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,13 +22,14 @@ from tqdm import tqdm
 
 from ...classify.gendernet import build
 from ...evaluate.metrics import fit_calibration, gender_figures
+from ...images import OUTSIDES
 from ...inference import mixed_precision, placed
 from ...weights import read_weights
 from ..checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
 from ..crops.crops import labelled_crops, unlabelled_crops
 from ..crops.store import Pixels
 from .draws import LABELLED, Draws
-from .file import SIZE, calibrated, framing_of, normalise, predict, save_gender
+from .file import OUTSIDE, SIZE, calibrated, framing_of, normalise, predict, save_gender, surrounded
 from .learning import WARM_UP
 from .outliers import LossHistory, trust
 from .student import Student, begin_from, contrast
@@ -64,13 +65,14 @@ class Options:
     resume: bool = False
 
 
-def teachings(options: Options, unlabelled: Pixels) -> Tensor | None:
+def teachings(options: Options, unlabelled: Pixels, extents: np.ndarray | None = None) -> Tensor | None:
     """What the teachers think of the unlabelled faces: the mean of their calibrated answers ``[N, 2]``, or None."""
     answers = []
     for path in options.teachers:
         tensors, metadata = read_weights(path)
         net = placed(build(tensors).eval(), options.device)
-        logits = predict(net, unlabelled, options.device, *framing_of(metadata), flip=True)
+        pixels = surrounded(unlabelled, extents, metadata.get("anigender.outside", OUTSIDES[0]))
+        logits = predict(net, pixels, options.device, *framing_of(metadata), flip=True)
         answers.append((logits / float(metadata["anigender.temperature"])).softmax(1))
     return torch.stack(answers).mean(0) if answers else None
 
@@ -91,7 +93,9 @@ def train(options: Options) -> None:
     device = options.device
     options.output.parent.mkdir(parents=True, exist_ok=True)
     learn, judge = labelled_crops(options.data, options.detector, options.output.parent, options.hold_out)
-    unlabelled = unlabelled_crops(options.data, options.output.parent)
+    learn, judge = (replace(part, pixels=surrounded(part.pixels, part.extents, OUTSIDE)) for part in (learn, judge))
+    faces = unlabelled_crops(options.data, options.output.parent)
+    unlabelled = surrounded(*faces, OUTSIDE)
     names = {name: i for i, name in enumerate(sorted({p.character for p in learn.pictures}))}
     identities = torch.tensor([names[p.character] for p in learn.pictures])
 
@@ -105,7 +109,7 @@ def train(options: Options) -> None:
     optimiser = torch.optim.AdamW(parameter_groups(model, 0.05), lr=highest)
     checkpoint = options.output.with_suffix(".checkpoint.pt")
     step, epoch, best, temperature, bias = 0, 0, 0.0, 1.0, 0.0
-    soft = None if options.resume else teachings(options, unlabelled)
+    soft = None if options.resume else teachings(options, *faces)
     history, trusted = LossHistory(len(learn)), None
     if options.resume:
         state = load_checkpoint(checkpoint)

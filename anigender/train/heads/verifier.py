@@ -165,7 +165,7 @@ def gather(options: Options) -> tuple[list[Pool], list[Pool]]:
         Pool(SomeRows(characters.pixels, np.flatnonzero((characters.labels == 0) & ~stills)), 0.2),
         Pool(SomeRows(characters.pixels, np.flatnonzero((characters.labels == 1) & ~stills)), 0.25),
         Pool(SomeRows(characters.pixels, np.flatnonzero(stills)), 0.2),
-        Pool(unlabelled_crops(options.data, folder), 0.1),
+        Pool(unlabelled_crops(options.data, folder)[0], 0.1),
         Pool(stored["known"], 0.12),
         Pool(stored["met"], 0.13),
     ]
