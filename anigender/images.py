@@ -15,7 +15,7 @@ from .texture import Texture, build
 from .transfer import moved
 
 Images = Tensor | Sequence[Tensor]
-OUTSIDES = ("edge", "white")  # what crops show where there is no picture: its edge, repeated, or nothing
+OUTSIDES = ("edge", "mean")  # what crops show where there is no picture: its edge, repeated, or its mean colour
 
 
 @dataclass(frozen=True)
@@ -184,9 +184,9 @@ def head_crops(
     """Square crops around all faces of a batch: the one place that turns a box into what a classifier sees.
 
     A crop is centred on its box, or ``below`` box sides under that, and ``margin`` times as wide as the box's longer
-    side; where it leaves the picture, the picture's own edge is repeated. On the CPU each crop is cut at whole pixels
-    and resampled with an antialiasing filter; on other devices all crops of a batch are sampled at once
-    (:mod:`anigender.texture`), and the host waits for nothing.
+    side; where it leaves the picture, the picture's own edge is repeated, or the mean colour of what is shown of it. On
+    the CPU each crop is cut at whole pixels and resampled with an antialiasing filter; on other devices all crops of a
+    batch are sampled at once (:mod:`anigender.texture`), and the host waits for nothing.
 
     Args:
         images: the batch in which the faces were found.
@@ -194,7 +194,7 @@ def head_crops(
         size: side of a crop in pixels.
         margin: crop side over box side.
         below: how far the crop's centre lies under the box's, over the box's longer side.
-        outside: ``edge`` or ``white``, what is shown where there is no picture.
+        outside: ``edge`` or ``mean``, what is shown where there is no picture.
 
     Returns:
         ``[N, 3, size, size]`` float32 in 0-1 on the images' device, in the faces' order.
@@ -223,11 +223,11 @@ def head_crops(
         centres = centres + torch.stack((torch.zeros_like(sides), sides * below), 1)
     sides = sides * margin
     if on_host(batch):
-        return _cut(batch, faces.image_index, centres, sides, size, outside == "white")
-    return batch.texture.crops(moved(faces.image_index, batch.device), centres, sides, size, outside == "white")
+        return _cut(batch, faces.image_index, centres, sides, size, outside == "mean")
+    return batch.texture.crops(moved(faces.image_index, batch.device), centres, sides, size, outside == "mean")
 
 
-def _cut(batch: Batch, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, white: bool) -> Tensor:
+def _cut(batch: Batch, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, flat: bool) -> Tensor:
     """The crops by cutting and shrinking bytes: a few tenths of a millisecond each."""
     rows_by_image: dict[int, list[int]] = {}
     for row, image in enumerate(image_index.tolist()):
@@ -254,9 +254,11 @@ def _cut(batch: Batch, image_index: Tensor, centres: Tensor, sides: Tensor, size
                 if region.shape[-2:] != inner:
                     region = F.interpolate(region, inner, mode="bilinear", antialias=True, align_corners=False)
                 pads = (left, right, top, bottom)
-                if any(pads) and white:
-                    region = F.pad(region, pads, value=255)
-                elif any(pads):
+                if flat and any(pads):
+                    crops[row] = region.float().mean((0, 2, 3)).round().to(torch.uint8)[:, None, None]
+                    crops[row, :, top : size - bottom, left : size - right] = region[0]
+                    continue
+                if any(pads):
                     region = F.pad(region.float(), pads, mode="replicate")
                 crops[row] = region[0].to(torch.uint8)
     return crops.float().div_(255)

@@ -35,7 +35,7 @@ class Texture:
     levels: Tensor
 
     def crops(
-        self, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, white_outside: bool = False
+        self, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, flat_outside: bool = False
     ) -> Tensor:
         """Square crops, sampled at four points per pixel from the level that has at least one pixel per point.
 
@@ -44,7 +44,7 @@ class Texture:
             centres: ``[N, 2]`` x and y in pixels of the original picture.
             sides: ``[N]`` likewise.
             size: side of a crop in pixels.
-            white_outside: show white beyond a picture, rather than its edge again and again.
+            flat_outside: show the mean colour of what is seen beyond a picture, rather than its edge again.
 
         Returns:
             ``[N, 3, size, size]`` float32 in 0-1.
@@ -52,12 +52,12 @@ class Texture:
         fine = 2 * size
         step = max(1, AT_ONCE // fine**2)
         parts = [
-            self._sample(*rows, size, white_outside)
+            self._sample(*rows, size, flat_outside)
             for rows in zip(image_index.split(step), centres.split(step), sides.split(step), strict=True)
         ]
         return torch.cat(parts).clamp_(0, 1) if parts else self.pixels.new_zeros(0, 3, size, size)
 
-    def _sample(self, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, white_outside: bool) -> Tensor:
+    def _sample(self, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, flat_outside: bool) -> Tensor:
         fine = 2 * size
         level = (sides / fine).log2().ceil().clamp(0, self.levels.shape[1] - 1).long()
         place = self.levels[image_index, level]
@@ -74,8 +74,11 @@ class Texture:
         grid = torch.stack((at[:, 0, None, :].expand(-1, fine, -1), at[:, 1, :, None].expand(-1, -1, fine)), -1)
         out = F.grid_sample(self.pixels, grid.reshape(1, -1, fine, 2), mode="bilinear", align_corners=False)
         out = out.view(3, -1, fine, fine).transpose(0, 1)
-        if white_outside:
-            out = torch.where(inside[:, None, 0, None, :] & inside[:, None, 1, :, None], out, 1.0)
+        if flat_outside:
+            seen = inside[:, None, 0, None, :] & inside[:, None, 1, :, None]
+            seen |= ~seen.flatten(1).any(1)[:, None, None, None]  # a crop wholly outside shows the nearest pixels
+            mean = (out * seen).sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True)
+            out = torch.where(seen, out, mean)
         return F.avg_pool2d(out, 2)
 
 

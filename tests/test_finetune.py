@@ -331,13 +331,15 @@ def some_crops(count: int, margin: float = CACHE_MARGIN, size: int = 64) -> Crop
     return Crops(pixels, labels, [Picture(f"{i}.png", character=str(i)) for i in range(count)], margin)
 
 
-@pytest.mark.parametrize("framing", ["head", "top-left"])
+@pytest.mark.parametrize(
+    "framing", [{}, {"outside": "mean"}, {"resample": "lanczos"}, {"framing": "top-left", "resample": "lanczos"}]
+)
 @pytest.mark.parametrize("box", [(90, 80, 150, 140), (5, 160, 75, 230), (200, -4, 236, 32)])
-def test_views_for_judging_are_those_of_inference(framing: str, box: tuple[int, ...]) -> None:
+def test_views_for_judging_are_those_of_inference(framing: dict[str, str], box: tuple[int, ...]) -> None:
     small = torch.rand(1, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     pixels = torch.nn.functional.interpolate(small, (240, 240), mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0)
     rgba = torch.cat((pixels * 255, torch.full((240, 240, 1), 255.0)), 2).to(torch.uint8)
-    metadata = METADATA | {"anigender.framing": framing, "anigender.resample": "lanczos"}
+    metadata = METADATA | {f"anigender.{name}": value for name, value in framing.items()}
     classifier = Classifier(nn.Identity(), metadata)
     size, margin = cache_shape(classifier, 96, 1.2)
     head = np.array(box, np.float32)

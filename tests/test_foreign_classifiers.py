@@ -234,6 +234,7 @@ def test_a_json_file_about_something_else_is_let_be(tmp_path: Path) -> None:
         ("channel_order", "GBR"),
         ("framing", "centre"),
         ("resample", "cubic"),
+        ("outside", "black"),
         ("output", "sigmoid"),
     ],
 )
@@ -241,6 +242,14 @@ def test_absurd_settings_are_refused(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=f"anigender.{name} is") as caught:
         preprocessing({**METADATA, f"anigender.{name}": value})
     assert value in str(caught.value) or str(float(value)) in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "value"), [("framing", "top-left"), ("resample", "lanczos4")])
+def test_only_plain_squares_have_nothing_outside(name: str, value: str) -> None:
+    metadata = {**METADATA, "anigender.outside": "mean"}
+    assert preprocessing(metadata).outside == "white" and preprocessing(METADATA).outside == "edge"
+    with pytest.raises(ValueError, match=f"anigender.outside is 'mean' with .*{name} {value}.*: leave it out"):
+        preprocessing({**metadata, f"anigender.{name}": value})
 
 
 @pytest.mark.parametrize("name", [name for name, entry in CLASSIFIERS.items() if entry.pattern])

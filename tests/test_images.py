@@ -232,14 +232,17 @@ def test_beyond_the_picture_its_edge_is_repeated(box: list[float], column: list[
         ([-16, -16, 48, 48], [4, 12], [4, 12]),
     ],
 )
-def test_beyond_the_picture_there_may_be_white(
+def test_beyond_the_picture_there_may_be_its_mean_colour(
     cut: str, box: list[float], columns: list[int], rows: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if cut == "at once":
         monkeypatch.setattr(module, "on_host", lambda batch: False)
-    expected = torch.full((3, 16, 16), 255.0)
-    expected[:, rows[0] : rows[1], columns[0] : columns[1]] = 77
-    assert torch.equal(crop(torch.full((1, 32, 32, 3), 77, dtype=torch.uint8), box, 16, outside="white"), expected)
+    edge, mean = (crop(ramp(32, 32), box, 16, outside=outside) for outside in ("edge", "mean"))
+    inside = torch.zeros(16, 16, dtype=torch.bool)
+    inside[rows[0] : rows[1], columns[0] : columns[1]] = True
+    assert bool(((mean - edge)[:, inside].abs() <= 1).all())
+    expected = edge[:, inside].mean(1, keepdim=True)
+    assert bool(((mean[:, ~inside] - expected).abs() <= 1).all())
 
 
 @pytest.mark.parametrize("cut", ["one by one", "at once"])
@@ -290,7 +293,7 @@ def test_size_and_margin_must_be_positive(size: int, margin: float) -> None:
 
 
 def test_what_is_outside_must_be_known() -> None:
-    with pytest.raises(ValueError, match="outside is 'black', expected one of edge, white"):
+    with pytest.raises(ValueError, match="outside is 'black', expected one of edge, mean"):
         crop(torch.zeros(1, 8, 8, 3), [0, 0, 4, 4], 4, outside="black")
 
 

@@ -28,7 +28,7 @@ SETTINGS = {
     "temperature": "what the logits are divided by (default: 1)",
     "framing": "head (default): a square around the head; top-left: the box resized by its shorter side, and cut",
     "resample": "bilinear (default, antialiased), lanczos (antialiased, as Pillow's) or lanczos4 (as OpenCV's)",
-    "outside": "edge (default: where the picture ends, its edge is repeated) or white; of plain squares alone",
+    "outside": "where the picture ends: edge (default, which is repeated) or mean (the colour of what is shown of it)",
     "output": "logits or probabilities (default: seen from the answers)",
     "head_activation": "between the linear layers of a head (default: the architecture's)",
     "stem": "auto (default), strided or plain: whether a ResNet's stem strides and pools",

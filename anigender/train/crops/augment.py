@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 import torch
@@ -53,31 +55,74 @@ def frame(
     return F.grid_sample(crops, grid, padding_mode="border", align_corners=False)
 
 
-def ended(crops: Tensor, extents: np.ndarray) -> Tensor:
-    """Crops made transparent, in place, where the picture ends.
+def corners(extents: np.ndarray, size: int) -> list[list[int]]:
+    """Where pictures lie in crops of some size: ``extents [B, 4]`` in shares of their sides as whole pixels.
+
+    At least one pixel of each is left.
+    """
+    low = np.clip(np.round(extents[:, :2] * size), 0, size - 1)
+    high = np.clip(np.round(extents[:, 2:] * size), low + 1, size)
+    return np.concatenate((low, high), 1).astype(int).tolist()
+
+
+def mean_colours(crops: Tensor, extents: np.ndarray) -> Tensor:
+    """The mean colours of crops ``[B, 4, K, K]`` uint8 RGBA inside ``extents [B, 4]``, as ``[B, 4, 1, 1]``.
+
+    Over any one colour they look as the mean of what shows over it.
+    """
+    found = torch.empty(len(crops), 4, 1, 1, dtype=torch.uint8)
+    for i, (x0, y0, x1, y1) in enumerate(corners(extents, crops.shape[-1])):
+        inner = crops[i, :, y0:y1, x0:x1].float()
+        alpha = inner[3:].mean()
+        shown = (inner[:3] * inner[3:]).mean((1, 2)) / alpha.clamp(min=1e-3)
+        found[i, :, 0, 0] = torch.cat((shown, alpha[None])).round().to(torch.uint8)
+    return found
+
+
+def surround(crops: Tensor, extents: np.ndarray, fills: Tensor | Sequence[Tensor]) -> Tensor:
+    """Crops ``[B, 4, K, K]`` with other surroundings, in place.
 
     Args:
-        crops: ``[B, 4, K, K]`` uint8 RGBA.
-        extents: ``[B, 4]`` x0, y0, x1 and y1 of the picture in shares of the crop.
+        crops: uint8 RGBA.
+        extents: ``[B, 4]`` what is left of each, in shares of its sides.
+        fills: of each what is around that, ``[4, K, K]`` or ``[4, 1, 1]`` uint8 RGBA.
     """
-    size = crops.shape[-1]
-    low, high = torch.from_numpy(extents[:, None] * size).round().chunk(2, -1)
-    middles = torch.arange(size)[None, :, None] + 0.5
-    inside = (middles > low) & (middles < high)  # [B, K, x and y]
-    crops[:, 3] *= inside[:, :, None, 1] & inside[:, None, :, 0]
+    for crop, (x0, y0, x1, y1), fill in zip(crops, corners(extents, crops.shape[-1]), fills, strict=True):
+        kept = crop[:, y0:y1, x0:x1].clone()
+        crop[:] = fill
+        crop[:, y0:y1, x0:x1] = kept
     return crops
 
 
-def alone(crops: Tensor, rng: np.random.Generator) -> Tensor:
-    """Cached crops, in place, as if the picture ended around the head, as that of a face icon does.
+def vary_surroundings(crops: Tensor, extents: np.ndarray, rng: np.random.Generator, alone: float = 0.0) -> Tensor:
+    """Crops, in place, with various surroundings where their pictures end, so that no net learns what these look like.
+
+    Half get the mean colour, as at inference; a fifth any other one, a fifth all that is there far out of focus, and
+    the rest stay as they are.
 
     Args:
-        crops: ``[B, 4, K, K]`` uint8 RGBA.
-        rng: of how much is left, 0.9 to 1.3 head sides, and of where.
+        crops: ``[B, 4, K, K]`` uint8 RGBA, in which the pictures' edges are repeated.
+        extents: ``[B, 4]`` where the pictures lie in them.
+        rng: the randomness.
+        alone: share of the crops whose pictures are to end around the head, as face icons do: 0.9 to 1.3 head sides.
     """
-    half = rng.uniform(0.45, 0.65, (len(crops), 1)) / CACHE_MARGIN
-    middle = 0.5 + rng.normal(0, 0.05, (len(crops), 2)) / CACHE_MARGIN
-    return ended(crops, np.concatenate((middle - half, middle + half), 1).astype(np.float32))
+    count, size = len(crops), crops.shape[-1]
+    half = rng.uniform(0.45, 0.65, (count, 1)) / CACHE_MARGIN
+    middle = 0.5 + rng.normal(0, 0.04, (count, 2)) / CACHE_MARGIN
+    lonely = (rng.random(count) < alone)[:, None]
+    low = np.where(lonely, np.maximum(extents[:, :2], middle - half), extents[:, :2])
+    high = np.where(lonely, np.minimum(extents[:, 2:], middle + half), extents[:, 2:])
+    extents = np.concatenate((low, high), 1)
+    kinds = rng.choice(4, count, p=(0.5, 0.2, 0.2, 0.1))
+    fills: list[Tensor] = []
+    for kind, crop, colour in zip(kinds, crops, mean_colours(crops, extents), strict=True):
+        if kind == 1:
+            colour = torch.tensor([*rng.integers(0, 256, 3).tolist(), 255], dtype=torch.uint8)[:, None, None]
+        elif kind == 2:
+            coarse = F.adaptive_avg_pool2d(crop.float(), 6)[None]
+            colour = F.interpolate(coarse, (size, size), mode="bilinear")[0].round().to(torch.uint8)
+        fills.append(crop.clone() if kind == 3 else colour)
+    return surround(crops, extents, fills)
 
 
 def plain(crops: Tensor, size: int, margin: float = 1.0, below: float = 0.0, shown: float = CACHE_MARGIN) -> Tensor:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .augment import CACHE_MARGIN, CACHE_SIZE, ended
+from .augment import CACHE_MARGIN, CACHE_SIZE, mean_colours, surround
 
 CHANNELS = 4  # RGBA
 
@@ -169,23 +169,27 @@ class SomeRows:
         return self.crops[self.rows[rows if isinstance(rows, slice) else np.asarray(rows)]]
 
 
-class TransparentOutside:
-    """Crops that are transparent where the picture ends, rather than repeat its edge.
+class FlatOutside:
+    """Crops with one colour where the picture ends, rather than its edge again and again.
 
     Args:
         crops: of which.
         extents: ``[N, 4]`` where the picture lies in each (:class:`Entry`).
+        view: x0, y0, x1 and y1, in shares of the crop, of what a net sees of it: the colour is the mean of that.
     """
 
-    def __init__(self, crops: Pixels, extents: np.ndarray) -> None:
-        self.crops, self.extents = crops, extents
+    def __init__(self, crops: Pixels, extents: np.ndarray, view: Sequence[float]) -> None:
+        self.crops, self.extents, self.view = crops, extents, np.asarray(view, np.float32)
 
     def __len__(self) -> int:
         return len(self.crops)
 
     def __getitem__(self, rows: Any) -> Tensor:
         """Crops ``[n, 4, K, K]`` of some of these rows, as a copy in memory."""
-        return ended(self.crops[rows], self.extents[rows if isinstance(rows, slice) else np.asarray(rows)])
+        some = self.crops[rows]
+        extents = self.extents[rows if isinstance(rows, slice) else np.asarray(rows)]
+        seen = np.concatenate((np.maximum(extents[:, :2], self.view[:2]), np.minimum(extents[:, 2:], self.view[2:])), 1)
+        return surround(some, extents, mean_colours(some, seen))
 
 
 def stamp_of(path: Path) -> list[int]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from ...classify import Classifier, classifier_crops
 from ...faces import Faces
 from ...images import check
-from .augment import augment, backgrounds, disturbed, ended
+from .augment import augment, backgrounds, disturbed, vary_surroundings
 from .crops import Crops
 
 WIDEST = 1.4  # of the framings that views vary over, over the one that inference uses
@@ -76,8 +76,8 @@ def varied_views(
     """
     pixels = crops.pixels[list(rows)]
     if classifier.framing == "head":
-        if classifier.outside == "white" and crops.extents is not None:
-            pixels = ended(pixels, crops.extents[list(rows)])
+        if classifier.outside == "mean" and crops.extents is not None:
+            pixels = vary_surroundings(pixels, crops.extents[list(rows)], rng)
         framing = (classifier.margin, classifier.below)
         return augment(pixels, classifier.size, rng, generator, strength, *framing, cached=crops.margin)
     rgba = pixels.float() / 255

@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from ..crops.augment import alone, augment, mix
+from ..crops.augment import augment, mix, vary_surroundings
 from ..crops.crops import Crops
 from ..crops.store import Pixels
 from .file import BELOW, MARGIN, SIZE
 
 ALONE = 0.25  # of a batch are seen as if the picture ended around the head
+WHOLE = np.array([[0, 0, 1, 1]], np.float32)
 LABELLED, UNLABELLED = 128, 32  # views in a batch, two of each character and of each unlabelled face
 
 
@@ -61,16 +62,16 @@ class Draws(IterableDataset):
     """Endless augmented batches: views ``[B, 3, S, S]``, gender targets ``[B, 2]``, identities ``[B]``, rows ``[B]``.
 
     Genders in equal parts, in all and inside each folder that has both (:func:`folder_weight`); inside a folder by
-    character; of a character two of its pictures. Unlabelled faces have a target of zeros where
-    ``soft`` is None, and an identity of their own; a view mixed of two has none (-1). The row is -1 for both. The
-    targets of a picture that is trusted less (``trust [N]``) are the smaller for it, and the others' larger.
+    character; of a character two of its pictures. Unlabelled faces (crops, and their extents ``[N, 4]``) have a target
+    of zeros where ``soft`` is None, and an identity of their own; a view mixed of two has none (-1). The row is -1 for
+    both. The targets of a picture that is trusted less (``trust [N]``) are the smaller for it, and the others' larger.
     """
 
     def __init__(
         self,
         crops: Crops,
         identities: Tensor,
-        unlabelled: Pixels,
+        unlabelled: tuple[Pixels, np.ndarray],
         soft: Tensor | None,
         seed: int,
         size: int = SIZE,
@@ -81,7 +82,7 @@ class Draws(IterableDataset):
         self.trust = trust
         self.size, self.strength, self.mixed = size, strength, mixed
         self.crops, self.identities = crops, identities
-        self.unlabelled, self.soft, self.seed = unlabelled, soft, seed
+        (self.unlabelled, self.ends), self.soft, self.seed = unlabelled, soft, seed
         groups: dict[str, list[int]] = defaultdict(list)
         for i, picture in enumerate(crops.pictures):
             groups[picture.character].append(i)
@@ -108,6 +109,7 @@ class Draws(IterableDataset):
                     own = mine[choice]
                     rows += rng.choice(own, 2, replace=False).tolist() if len(own) > 1 else [own[0], own[0]]
             pixels, identity = self.crops.pixels[rows], self.identities[rows]
+            extents = WHOLE[[0] * len(rows)] if self.crops.extents is None else self.crops.extents[rows]
             target = F.one_hot(self.crops.labels[rows], 2).float() * 0.94 + 0.03
             if self.trust is not None:
                 target *= (self.trust[rows] / self.trust[rows].mean())[:, None]
@@ -115,11 +117,11 @@ class Draws(IterableDataset):
             if len(self.unlabelled):
                 more = torch.from_numpy(rng.choice(len(self.unlabelled), UNLABELLED // 2, p=share)).repeat(2)
                 pixels = torch.cat((pixels, self.unlabelled[more.numpy()]))
+                extents = np.concatenate((extents, self.ends[more.numpy()]))
                 target = torch.cat((target, torch.zeros(len(more), 2) if soft is None else soft[more]))
                 identity = torch.cat((identity, first_unlabelled + more))
                 origin = torch.cat((origin, torch.full_like(more, -1)))
-            lonely = np.flatnonzero(rng.random(len(pixels)) < ALONE)
-            pixels[lonely] = alone(pixels[lonely], rng)
+            pixels = vary_surroundings(pixels, extents, rng, ALONE)
             views = augment(pixels, self.size, rng, generator, self.strength, MARGIN, BELOW)
             mix(views, target, identity, rng, self.mixed)
             yield views, target, identity, torch.where(identity < 0, -1, origin)

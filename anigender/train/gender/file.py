@@ -17,14 +17,14 @@ from ...inference import mixed_precision, placed, ready
 from ...quantised import written
 from ...weights import read_weights, save_weights
 from ..checkpoints import half_precision
-from ..crops.augment import plain
+from ..crops.augment import CACHE_MARGIN, plain
 from ..crops.crops import labelled_crops
-from ..crops.store import Pixels, TransparentOutside
+from ..crops.store import FlatOutside, Pixels
 from ..ranges import of_classifier
 
 SIZE = 112
 MARGIN, BELOW = 1.5, 0.17  # the head, the shoulders and the collar: clothes tell where a face does not
-OUTSIDE = "white"  # where a picture ends: its edge, repeated, looks like nothing drawn, and in each game in its own way
+OUTSIDE = "mean"  # where a picture ends: its edge, repeated, looks like nothing drawn, and in each game in its own way
 MEAN, STD = 0.5, 0.25
 AT_ONCE = 128  # crops
 SHOWN = 512  # of them say how large activations get
@@ -68,20 +68,26 @@ def calibrate(data: Path, source: Path, output: Path, detector: str = "auto", de
     net, framing = placed(build(tensors).eval(), device), framing_of(metadata)
     _, judge = labelled_crops(data, detector, output.parent)
     outside = metadata.get("anigender.outside", OUTSIDES[0])
-    pixels = surrounded(judge.pixels, judge.extents, outside)
+    pixels = surrounded(judge.pixels, judge.extents, outside, *framing[1:])
     calibration = fit_calibration(predict(net, pixels, device, *framing), judge.labels)
     save_gender(net, *calibration, output, framing, pixels, outside)
 
 
-def surrounded(pixels: Pixels, extents: np.ndarray | None, outside: str) -> Pixels:
-    """Cached crops as a net sees them that declares ``outside``: white is what transparent ones are seen over.
+def surrounded(
+    pixels: Pixels, extents: np.ndarray | None, outside: str = OUTSIDE, margin: float = MARGIN, below: float = BELOW
+) -> Pixels:
+    """Cached crops as a net sees them that declares ``outside``.
 
     Args:
         pixels: crops in which the picture's edge is repeated.
         extents: ``[N, 4]`` where the picture lies in each; all of it where None.
         outside: of :data:`~anigender.images.OUTSIDES`.
+        margin, below: the net's framing.
     """
-    return pixels if outside == OUTSIDES[0] or extents is None else TransparentOutside(pixels, extents)
+    if outside == OUTSIDES[0] or extents is None:
+        return pixels
+    half, middle = margin / 2 / CACHE_MARGIN, 0.5 + below / CACHE_MARGIN
+    return FlatOutside(pixels, extents, (0.5 - half, middle - half, 0.5 + half, middle + half))
 
 
 def framing_of(metadata: Mapping[str, str]) -> tuple[int, float, float]:

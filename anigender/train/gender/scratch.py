@@ -29,7 +29,7 @@ from ..checkpoints import Average, Log, cosine, load_checkpoint, parameter_group
 from ..crops.crops import labelled_crops, unlabelled_crops
 from ..crops.store import Pixels
 from .draws import LABELLED, Draws
-from .file import OUTSIDE, SIZE, calibrated, framing_of, normalise, predict, save_gender, surrounded
+from .file import SIZE, calibrated, framing_of, normalise, predict, save_gender, surrounded
 from .learning import WARM_UP
 from .outliers import LossHistory, trust
 from .student import Student, begin_from, contrast
@@ -71,8 +71,9 @@ def teachings(options: Options, unlabelled: Pixels, extents: np.ndarray | None =
     for path in options.teachers:
         tensors, metadata = read_weights(path)
         net = placed(build(tensors).eval(), options.device)
-        pixels = surrounded(unlabelled, extents, metadata.get("anigender.outside", OUTSIDES[0]))
-        logits = predict(net, pixels, options.device, *framing_of(metadata), flip=True)
+        framing = framing_of(metadata)
+        pixels = surrounded(unlabelled, extents, metadata.get("anigender.outside", OUTSIDES[0]), *framing[1:])
+        logits = predict(net, pixels, options.device, *framing, flip=True)
         answers.append((logits / float(metadata["anigender.temperature"])).softmax(1))
     return torch.stack(answers).mean(0) if answers else None
 
@@ -93,9 +94,8 @@ def train(options: Options) -> None:
     device = options.device
     options.output.parent.mkdir(parents=True, exist_ok=True)
     learn, judge = labelled_crops(options.data, options.detector, options.output.parent, options.hold_out)
-    learn, judge = (replace(part, pixels=surrounded(part.pixels, part.extents, OUTSIDE)) for part in (learn, judge))
-    faces = unlabelled_crops(options.data, options.output.parent)
-    unlabelled = surrounded(*faces, OUTSIDE)
+    judge = replace(judge, pixels=surrounded(judge.pixels, judge.extents))
+    unlabelled = unlabelled_crops(options.data, options.output.parent)
     names = {name: i for i, name in enumerate(sorted({p.character for p in learn.pictures}))}
     identities = torch.tensor([names[p.character] for p in learn.pictures])
 
@@ -109,7 +109,7 @@ def train(options: Options) -> None:
     optimiser = torch.optim.AdamW(parameter_groups(model, 0.05), lr=highest)
     checkpoint = options.output.with_suffix(".checkpoint.pt")
     step, epoch, best, temperature, bias = 0, 0, 0.0, 1.0, 0.0
-    soft = None if options.resume else teachings(options, *faces)
+    soft = None if options.resume else teachings(options, *unlabelled)
     history, trusted = LossHistory(len(learn)), None
     if options.resume:
         state = load_checkpoint(checkpoint)
@@ -130,8 +130,9 @@ def train(options: Options) -> None:
         torch.manual_seed(options.seed + 1000 * (epoch + 1))  # so that a resumed run drops out what another would have
         size = SMALL if epoch < small_epochs else SIZE
         due = epoch >= options.own_labels_from and epoch % options.refresh == 0
-        if len(unlabelled) and not options.teachers and due:
-            soft = calibrated(predict(average.model.net, unlabelled, device, size, flip=True), temperature, bias)
+        if len(unlabelled[0]) and not options.teachers and due:
+            logits = predict(average.model.net, surrounded(*unlabelled), device, size, flip=True)
+            soft = calibrated(logits, temperature, bias)
             log.write(epoch=epoch, unlabelled_male=round(float((soft[:, 1] > 0.5).float().mean()), 4))
         if options.reweight and epoch >= WARM_UP * options.epochs:
             trusted = trust(history, learn.labels)
