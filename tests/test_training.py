@@ -322,8 +322,6 @@ EXTENTS: list[tuple[list[float], list[int], list[int]]] = [
 
 @pytest.mark.parametrize(("extent", "columns", "rows"), EXTENTS)
 def test_where_the_picture_ends_is_its_mean_colour(extent: list[float], columns: list[int], rows: list[int]) -> None:
-    extent: list[float], columns: list[int], rows: list[int]
-) -> None:
     crops = torch.randint(0, 256, (3, 4, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     crops[:, 3] = 255
     inside = torch.zeros(8, 8, dtype=torch.bool)
