@@ -1,0 +1,54 @@
+"""What the trainings share: their options, and running one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+_data = click.option(
+    "--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder."
+)
+_output = click.option(
+    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .safetensors to write."
+)
+
+
+def common(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options of every training."""
+    for option in (
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda …"),
+        click.option("--seed", default=0, show_default=True, type=int),
+        click.option(
+            "--learning-rate", type=click.FloatRange(0, min_open=True), help="The recipe's own where left out."
+        ),
+        _output,
+        _data,
+    ):
+        command = option(command)
+    return command
+
+
+def copying(command: Callable[..., Any]) -> Callable[..., Any]:
+    """SOURCE and the options of what writes a better copy of a weights file."""
+    for option in (
+        click.option("--detector", default="auto", show_default=True, help="Finds the heads: auto, or a weights file."),
+        _output,
+        _data,
+        click.argument("source", type=click.Path(path_type=Path, dir_okay=False, exists=True)),
+    ):
+        command = option(command)
+    return command
+
+
+resume = click.option("--resume", is_flag=True, help="Go on from the checkpoint beside OUTPUT.")
+
+
+def run(train: Callable[[Any], Any], options: type, values: dict[str, Any]) -> None:
+    """Train with those options that are given; what cannot be done is a wrong usage."""
+    try:
+        train(options(**{name: value for name, value in values.items() if value is not None}))
+    except (ValueError, FileNotFoundError) as error:
+        raise click.UsageError(str(error)) from error
