@@ -103,6 +103,22 @@ def read_header(path: Path) -> dict[str, dict[str, Any]]:
     return header
 
 
+def declared_kind(path: Path) -> str:
+    """What a file of this program says that it holds: ``classifier``, ``detector``, ``quality``, ``characters`` ….
+
+    Empty where it says nothing, or is no safetensors file: for lists of files to choose from, which no file may break.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if path.suffix.lower() != ".safetensors":
+        return ""
+    try:
+        with safe_open(str(path), "pt") as stream:
+            return str((stream.metadata() or {}).get("anigender.kind", ""))
+    except (SafetensorError, OSError):
+        return ""
+
+
 def check_metadata(metadata: Mapping[str, str], path: Path) -> None:
     """Refuse preprocessing that would ask for absurd sizes or divide by zero.
 

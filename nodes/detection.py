@@ -37,7 +37,7 @@ class LoadModels:
         return {
             "required": {
                 "detector": (
-                    ["auto", *DETECTORS, *published("detector"), *host.model_files(endings)],
+                    ["auto", *DETECTORS, *published("detector"), *host.model_files("detector", endings)],
                     {
                         "default": "auto",
                         "tooltip": "What finds the faces. auto is the embedded head detector; "
@@ -47,7 +47,7 @@ class LoadModels:
                     },
                 ),
                 "classifier": (
-                    ["auto", *published("classifier"), *host.model_files()],
+                    ["auto", *published("classifier"), *host.model_files("classifier")],
                     {
                         "default": "auto",
                         "tooltip": "What tells female from male. auto is the embedded classifier. "

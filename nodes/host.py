@@ -29,6 +29,7 @@ from ..anigender.locate import resolve
 from ..anigender.pipeline import Pipeline, load, ran_out_of_memory
 from ..anigender.png import encoded, quick_png_bytes
 from ..anigender.saving import to_bytes
+from ..anigender.weights import declared_kind
 
 MODEL_SUFFIXES = (".safetensors", ".onnx", ".pth", ".pt", ".ckpt", ".bin")
 MODEL_FOLDER = "anigender"  # the folder's key in folder_paths and its name below models/
@@ -132,12 +133,16 @@ def models_stamp(*names: str) -> str:
     return ",".join(f"{stamp.st_mtime_ns}:{stamp.st_size}" for stamp in stamps)
 
 
-def model_files(endings: tuple[str, ...] = MODEL_SUFFIXES) -> list[str]:
-    """Files with these endings in the host's folders for this pack, by the names that the host shows."""
+def model_files(kind: str, endings: tuple[str, ...] = MODEL_SUFFIXES) -> list[str]:
+    """Files with these endings in the host's folders for this pack, by the names that the host shows.
+
+    Those that say that they are of another kind (:func:`anigender.weights.declared_kind`) are left out.
+    """
     folders = _model_folders()
     if folders is None:
         return []
-    return sorted(name for name in folders.get_filename_list(MODEL_FOLDER) if name.lower().endswith(endings))
+    names = (name for name in folders.get_filename_list(MODEL_FOLDER) if name.lower().endswith(endings))
+    return sorted(name for name in names if declared_kind(Path(model_path(name))) in ("", kind))
 
 
 def model_path(name: str) -> str:
@@ -168,7 +173,7 @@ def recogniser_files() -> list[str]:
     """Files of this pack's model folder that are recognisers of characters, by the names that the host shows."""
     from ..anigender.characters import is_recogniser
 
-    return [name for name in model_files(RECOGNISER_SUFFIXES) if is_recogniser(Path(model_path(name)))]
+    return [name for name in model_files("characters", RECOGNISER_SUFFIXES) if is_recogniser(Path(model_path(name)))]
 
 
 def load_recogniser(name: str) -> Any:

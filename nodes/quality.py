@@ -45,7 +45,7 @@ class ScoreImageQuality:
                     {"tooltip": "A CLIP ViT-L/14 from Load CLIP Vision, through which the published heads look."},
                 ),
                 "head": (
-                    [*HEADS, *host.model_files((".safetensors",))],
+                    [*HEADS, *host.model_files("quality", (".safetensors",))],
                     {
                         "default": HEADS[0],
                         "tooltip": "What is scored. The named heads are fetched once, if they are not in "

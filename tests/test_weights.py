@@ -11,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anigender.weights import LONGEST_HEADER, read_header, read_weights, save_weights
+from anigender.weights import LONGEST_HEADER, declared_kind, read_header, read_weights, save_weights
 
 
 def lying(header: object, data: bytes = bytes(16), length: int | None = None) -> bytes:
@@ -131,6 +131,27 @@ def test_absurd_preprocessing_is_refused(tmp_path: Path, name: str, text: str) -
     save_weights(path, {"a": torch.ones(1)}, {f"anigender.{name}": text})
     with pytest.raises(ValueError, match=f"metadata anigender.{name} is .*expected numbers from"):
         read_weights(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "contents", "expected"),
+    [
+        ("a.safetensors", {"anigender.kind": "classifier"}, "classifier"),
+        ("a.SAFETENSORS", {"anigender.kind": "quality"}, "quality"),
+        ("a.safetensors", {"format": "pt"}, ""),
+        ("a.safetensors", b"nothing of the kind", ""),
+        ("a.pth", {"anigender.kind": "classifier"}, ""),
+        ("a.safetensors", None, ""),
+    ],
+)
+def test_what_a_file_says_that_it_is(
+    tmp_path: Path, name: str, contents: dict[str, str] | bytes | None, expected: str
+) -> None:
+    if isinstance(contents, bytes):
+        (tmp_path / name).write_bytes(contents)
+    elif contents is not None:
+        save_weights(tmp_path / name, {"a": torch.zeros(1)}, contents)
+    assert declared_kind(tmp_path / name) == expected
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

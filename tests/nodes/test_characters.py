@@ -117,6 +117,6 @@ def test_names_that_are_not_there_are_no_answer(recognise, node, models, picture
 def test_recognisers_of_the_models_folder_are_offered(part, monkeypatch, recogniser, tmp_path) -> None:
     host = part("nodes.host")
     (tmp_path / "other.safetensors").write_bytes(b"nothing of the kind")
-    monkeypatch.setattr(host, "model_files", lambda endings: sorted(path.name for path in tmp_path.iterdir()))
+    monkeypatch.setattr(host, "model_files", lambda kind, endings: sorted(path.name for path in tmp_path.iterdir()))
     monkeypatch.setattr(host, "model_path", lambda name: str(tmp_path / name))
     assert host.recogniser_files() == ["pair.safetensors"]

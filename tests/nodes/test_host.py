@@ -204,6 +204,19 @@ def test_models_of_the_hosts_folder_are_offered(comfy, pack, part) -> None:
     assert host.model_path("b.safetensors") == "/models/b.safetensors" and host.model_path("auto") == "auto"
 
 
+def test_files_are_offered_for_what_they_say_that_they_are(comfy, part, monkeypatch, tmp_path) -> None:
+    host, weights = part("nodes.host"), part("anigender.weights")
+    for kind in ("classifier", "detector", "quality", "characters", ""):
+        metadata = {"anigender.kind": kind} if kind else {}
+        weights.save_weights(tmp_path / f"{kind or 'unsaid'}.safetensors", {"a": torch.zeros(1)}, metadata)
+    (tmp_path / "net.pth").write_bytes(b"")
+    folders = sys.modules["folder_paths"]
+    monkeypatch.setattr(folders, "get_filename_list", lambda key: [path.name for path in tmp_path.iterdir()])
+    monkeypatch.setattr(folders, "get_full_path", lambda key, name: str(tmp_path / name))
+    for kind in ("classifier", "detector", "quality", "characters"):
+        assert host.model_files(kind) == sorted([f"{kind}.safetensors", "net.pth", "unsaid.safetensors"])
+
+
 def test_files_go_where_the_host_says(comfy, node, models, pictures) -> None:
     node("AnigenderPreview").preview(pictures("f"), models=models)
     assert len(list((comfy.folder / "temp").iterdir())) == 1
@@ -223,7 +236,7 @@ def test_metadata_can_be_turned_off(comfy, part, monkeypatch) -> None:
 def test_without_a_host_nothing_of_it_is_imported(part, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "server", ModuleType("server"))
     host = part("nodes.host")
-    assert host._host("server") is None and host.model_files() == []
+    assert host._host("server") is None and host.model_files("classifier") == []
     host.show_text("x", "1")
     host.progress(3)(1, 3)
     assert host.output_device().type == "cpu"
