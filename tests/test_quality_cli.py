@@ -16,7 +16,7 @@ from PIL import Image
 
 from anigender.cli import inputs, main, scoring
 from anigender.quality import read_head
-from anigender.train import head as training
+from anigender.train import quality_head as training
 from anigender.train.quality_head import HELD_OUT, Options, held_out, train_with
 
 QUICK = {"hidden": 32, "epochs": 15, "learning_rate": 1e-2}
