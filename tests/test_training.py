@@ -34,6 +34,7 @@ from anigender.train.crops.augment import (
     mean_colours,
     mix,
     plain,
+    tight_squares,
     vary_surroundings,
 )
 from anigender.train.crops.store import CropStore, FlatOutside, stamp_of
@@ -309,6 +310,39 @@ def test_views_of_one_picture_differ() -> None:
     views = augment(cached(1).repeat(6, 1, 1, 1), 32, np.random.default_rng(0), torch.Generator().manual_seed(0))
     apart = [(views[i] - views[j]).abs().mean() for i in range(6) for j in range(i)]
     assert min(apart) > 0.01
+
+
+@pytest.mark.parametrize(("share", "least", "most"), [(0.0, 0, 0), (0.3, 100, 200), (1.0, 500, 500)])
+def test_tight_squares(share: float, least: int, most: int) -> None:
+    squares = tight_squares(500, share, np.random.default_rng(0))
+    tight = squares[:, 0] < 1
+    assert least <= tight.sum() <= most and (squares[~tight] == (1, 0, 0)).all()
+    assert (squares[:, 0] >= 0.5).all() and (np.abs(squares[:, 1:]) < 0.3).all()
+
+
+def test_a_tight_square_is_seen_as_the_head_would_be() -> None:
+    def view(margin: float, below: float, squares: np.ndarray | None = None) -> torch.Tensor:
+        generator = torch.Generator().manual_seed(0)
+        return augment(crops.clone(), 48, np.random.default_rng(0), generator, 1e-6, margin, below, squares=squares)
+
+    crops = cached(4)
+    half = np.tile(np.array([[0.5, 0.0, 0.0]], np.float32), (4, 1))
+    torch.testing.assert_close(view(1.5, 0.2, half), view(0.75, 0.1), atol=1e-3, rtol=0)
+    lower = np.tile(np.array([[0.5, 0.0, 0.1]], np.float32), (4, 1))
+    torch.testing.assert_close(view(1.5, 0.2, lower), view(0.75, 0.2), atol=1e-3, rtol=0)
+
+
+def test_pictures_end_at_tight_squares() -> None:
+    crops, whole = cached(4), np.tile(np.array([[0, 0, 1, 1]], np.float32), (4, 1))
+    squares = np.array([[0.5, 0, 0], [0.8, 0.1, 0], [0.8, 0, 0.1], [1, 0, 0]], np.float32)
+    made = vary_surroundings(crops.clone(), whole, np.random.default_rng(2), squares=squares)
+    kept = (made == crops).all(1)
+    head = CACHE_SIZE / CACHE_MARGIN
+    for i, (side, x, y) in enumerate(squares[:3].tolist()):
+        low_x, low_y = (round(CACHE_SIZE / 2 + (v - side / 2) * head) for v in (x, y))
+        square = slice(low_y, low_y + round(side * head)), slice(low_x, low_x + round(side * head))
+        assert kept[i][square].all()
+    assert kept[3].all() and kept[:3].float().mean() < 0.5
 
 
 EXTENTS: list[tuple[list[float], list[int], list[int]]] = [

@@ -94,7 +94,24 @@ def surround(crops: Tensor, extents: np.ndarray, fills: Tensor | Sequence[Tensor
     return crops
 
 
-def vary_surroundings(crops: Tensor, extents: np.ndarray, rng: np.random.Generator, alone: float = 0.0) -> Tensor:
+def tight_squares(count: int, share: float, rng: np.random.Generator) -> np.ndarray:
+    """What a detector takes for the head in pictures that end within it, such as those cut to a face: all there is.
+
+    Returns:
+        ``[count, 3]`` the side of that over the head's, and where its middle lies from the head's, in head sides:
+        faces lie a little lower. 1, 0 and 0 for all but a ``share``.
+    """
+    squares = np.stack((rng.uniform(0.5, 0.95, count), rng.normal(0, 0.04, count), rng.normal(0.06, 0.04, count)), 1)
+    return np.where((rng.random(count) < share)[:, None], squares, (1.0, 0.0, 0.0)).astype(np.float32)
+
+
+def vary_surroundings(
+    crops: Tensor,
+    extents: np.ndarray,
+    rng: np.random.Generator,
+    alone: float = 0.0,
+    squares: np.ndarray | None = None,
+) -> Tensor:
     """Crops, in place, with various surroundings where their pictures end, so that no net learns what these look like.
 
     Half get the mean colour, as at inference; a fifth any other one, a fifth all that is there far out of focus, and
@@ -105,11 +122,17 @@ def vary_surroundings(crops: Tensor, extents: np.ndarray, rng: np.random.Generat
         extents: ``[B, 4]`` where the pictures lie in them.
         rng: the randomness.
         alone: share of the crops whose pictures are to end around the head, as face icons do: 0.9 to 1.3 head sides.
+        squares: ``[B, 3]`` of :func:`tight_squares`, where pictures are to end within the head.
     """
     count, size = len(crops), crops.shape[-1]
     half = rng.uniform(0.45, 0.65, (count, 1)) / CACHE_MARGIN
     middle = 0.5 + rng.normal(0, 0.04, (count, 2)) / CACHE_MARGIN
     lonely = (rng.random(count) < alone)[:, None]
+    if squares is not None:
+        tight = squares[:, :1] < 1
+        half = np.where(tight, squares[:, :1] / 2 / CACHE_MARGIN, half)
+        middle = np.where(tight, 0.5 + squares[:, 1:] / CACHE_MARGIN, middle)
+        lonely |= tight
     low = np.where(lonely, np.maximum(extents[:, :2], middle - half), extents[:, :2])
     high = np.where(lonely, np.minimum(extents[:, 2:], middle + half), extents[:, 2:])
     extents = np.concatenate((low, high), 1)
@@ -255,6 +278,7 @@ def augment(
     margin: float = 1.0,
     below: float = 0.0,
     cached: float = CACHE_MARGIN,
+    squares: np.ndarray | None = None,
 ) -> Tensor:
     """Training views of cached crops.
 
@@ -265,6 +289,7 @@ def augment(
         strength: of the changes, from 0.
         margin, below: of the framing that inference uses, around which views vary.
         cached: head sides that the crops show.
+        squares: ``[B, 3]`` what is taken for the head, where that is less (:func:`tight_squares`).
 
     Returns:
         ``[B, 3, size, size]`` in 0-1.
@@ -276,6 +301,9 @@ def augment(
 
     shown = margin * torch.empty(n).uniform_(1.08 - 0.3 * strength, 1.08 + 0.3 * strength, generator=generator)
     shift = normal(0.05, 2) + torch.tensor([0.0, below])
+    if squares is not None:
+        taken = torch.from_numpy(squares)
+        shown, shift = shown * taken[:, 0], shift * taken[:, :1] + taken[:, 1:]
     turn = torch.where(torch.rand(n, generator=generator) < 0.5, normal(0.06), normal(0.3))
     mirror = torch.rand(n, generator=generator) < 0.5
     stretch = (normal(0.05)).exp()

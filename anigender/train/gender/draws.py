@@ -12,12 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from ..crops.augment import augment, mix, vary_surroundings
+from ..crops.augment import augment, mix, tight_squares, vary_surroundings
 from ..crops.crops import Crops
 from ..crops.store import Pixels
 from .file import BELOW, MARGIN, SIZE
 
 ALONE = 0.25  # of a batch are seen as if the picture ended around the head
+TIGHT = 0.2  # of a batch are seen as if the picture ended within the head, and that were the head
 WHOLE = np.array([[0, 0, 1, 1]], np.float32)
 LABELLED, UNLABELLED = 128, 32  # views in a batch, two of each character and of each unlabelled face
 
@@ -121,7 +122,8 @@ class Draws(IterableDataset):
                 target = torch.cat((target, torch.zeros(len(more), 2) if soft is None else soft[more]))
                 identity = torch.cat((identity, first_unlabelled + more))
                 origin = torch.cat((origin, torch.full_like(more, -1)))
-            pixels = vary_surroundings(pixels, extents, rng, ALONE)
-            views = augment(pixels, self.size, rng, generator, self.strength, MARGIN, BELOW)
+            squares = tight_squares(len(pixels), TIGHT, rng)
+            pixels = vary_surroundings(pixels, extents, rng, ALONE, squares)
+            views = augment(pixels, self.size, rng, generator, self.strength, MARGIN, BELOW, squares=squares)
             mix(views, target, identity, rng, self.mixed)
             yield views, target, identity, torch.where(identity < 0, -1, origin)
