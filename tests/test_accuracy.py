@@ -25,9 +25,9 @@ WOMEN_AND_MEN_APART = {  # in the share of pictures in which a head is found; ai
     "screencap": 0.085,  # measured 0.069: all 52 women, 81 of 87 men; 0.080 in eight bits, which lose one of the 81
 }
 FALSE_HEADS_PER_NEGATIVE = 0.03  # measured 0.021 kept out (0.024 in eight bits), 0.011 on all; aim 0.03
-BALANCED_ACCURACY = 0.865  # measured 0.874 (0.872 in eight bits), aim 0.90 and then 0.95
-RECALL = {"female": 0.878, "male": 0.85}  # measured 0.885 and 0.863 (0.886, 0.858), aim 0.87 and then 0.94 for both
-CALIBRATION_ERROR = 0.03  # measured 0.018
+BALANCED_ACCURACY = 0.863  # measured 0.870 in eight bits, aim 0.90 and then 0.95
+RECALL = {"female": 0.875, "male": 0.845}  # measured 0.885 and 0.855 in eight bits, aim 0.87 and then 0.94 for both
+CALIBRATION_ERROR = 0.03  # measured 0.013
 
 
 @pytest.fixture(scope="module")
