@@ -245,9 +245,9 @@ def test_absurd_settings_are_refused(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("framing", "top-left"), ("resample", "lanczos4")])
-def test_only_plain_squares_have_nothing_outside(name: str, value: str) -> None:
+def test_only_plain_squares_end_in_their_mean_colour(name: str, value: str) -> None:
     metadata = {**METADATA, "anigender.outside": "mean"}
-    assert preprocessing(metadata).outside == "white" and preprocessing(METADATA).outside == "edge"
+    assert preprocessing(metadata).outside == "mean" and preprocessing(METADATA).outside == "edge"
     with pytest.raises(ValueError, match=f"anigender.outside is 'mean' with .*{name} {value}.*: leave it out"):
         preprocessing({**metadata, f"anigender.{name}": value})
 
