@@ -7,14 +7,12 @@ from typing import Any
 
 import click
 
-from .options import copying
+from .options import copying, to_output
 
 
 @click.command("average")
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False, exists=True))
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .safetensors to write."
-)
+@to_output
 def average(files: tuple[Path, ...], output: Path) -> None:
     """Average the weights of several files of one line of training.
 

@@ -11,7 +11,7 @@ import click
 _data = click.option(
     "--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder."
 )
-_output = click.option(
+to_output = click.option(
     "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .safetensors to write."
 )
 
@@ -24,7 +24,7 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--learning-rate", type=click.FloatRange(0, min_open=True), help="The recipe's own where left out."
         ),
-        _output,
+        to_output,
         _data,
     ):
         command = option(command)
@@ -35,7 +35,7 @@ def copying(command: Callable[..., Any]) -> Callable[..., Any]:
     """SOURCE and the options of what writes a better copy of a weights file."""
     for option in (
         click.option("--detector", default="auto", show_default=True, help="Finds the heads: auto, or a weights file."),
-        _output,
+        to_output,
         _data,
         click.argument("source", type=click.Path(path_type=Path, dir_okay=False, exists=True)),
     ):

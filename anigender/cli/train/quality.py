@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from .options import to_output
+
 
 @click.command("head")
 @click.option(
@@ -16,9 +18,7 @@ import click
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="A folder with a subfolder of pictures for each class. May be given several times.",
 )
-@click.option(
-    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .safetensors to write."
-)
+@to_output
 @click.option("--encoder", default="auto", show_default=True, help="auto, a known encoder, or a folder.")
 @click.option("--name", default="", help="Of the head; the output's name where left out.")
 @click.option("--epochs", default=60, show_default=True, type=click.IntRange(1))
