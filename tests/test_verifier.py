@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from anigender.boxes import pairwise_iou
 from anigender.detect import HeadDetector, load_detector, read_head_detector
 from anigender.detect import head_detector as head_detector_module
-from anigender.detect.verifier import PREFIX, Verifier, VerifierNet
+from anigender.detect.verifier import PREFIX, Verifier, VerifierNet, build
 from anigender.faces import Faces
 from anigender.images import check
 from anigender.weights import read_weights, save_weights
@@ -45,7 +45,7 @@ def bright() -> Verifier:
 def verified(random_headnet_file: Path, tmp_path: Path) -> Iterator[HeadDetector]:
     """A detector file with random weights in both nets."""
     torch.manual_seed(3)
-    net = VerifierNet()
+    net = VerifierNet((16, 32, 64, 96))
     tensors, metadata = read_weights(random_headnet_file)
     path = tmp_path / "both.safetensors"
     own = {PREFIX + name: value for name, value in net.state_dict().items()}
@@ -140,3 +140,38 @@ def test_the_embedded_detector_has_one() -> None:
     detector = load_detector("auto", "cpu", torch.float32)
     assert isinstance(detector, HeadDetector) and detector.verifier is not None
     assert detector.proposal_threshold < detector.threshold
+
+
+@pytest.mark.parametrize("widths", [(4,), (8, 16), (16, 32, 64, 96)])
+def test_a_verifier_of_any_width_is_read_from_its_weights(widths: tuple[int, ...]) -> None:
+    torch.manual_seed(1)
+    net = VerifierNet(widths).eval()
+    crops = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(build(net.state_dict()).eval()(crops), net(crops))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("fc.bias"), "lacks 1 weights of the verifier, fc.bias"),
+        (lambda state: state.pop("stages.0.0.0.weight"), "of the verifier"),
+        (lambda state: state.update({"fc.weight": torch.zeros(1, 3)}), "do not fit together"),
+    ],
+)
+def test_a_verifier_that_is_not_whole_is_refused(change: Callable[[dict[str, Tensor]], object], message: str) -> None:
+    state = dict(VerifierNet((4, 8)).state_dict())
+    change(state)
+    with pytest.raises(ValueError, match=message):
+        build(state)
+
+
+def test_a_file_says_what_its_verifier_sees_beyond_the_picture() -> None:
+    picture = torch.zeros(1, 40, 40, 3)
+    picture[:, :20] = 1.0
+    corner = Faces(torch.tensor([[0.0, 0, 16, 16]]), torch.tensor([0.5]), torch.tensor([0]), torch.tensor([[40, 40]]))
+    wide = METADATA | {"anigender.verifier_margin": "4.0"}
+    flat = Verifier(Brightness(), wide | {"anigender.verifier_outside": "mean"})  # type: ignore[arg-type]
+    edge = Verifier(Brightness(), wide)  # type: ignore[arg-type]
+    # 24 of the 64 pixels are outside on the left and above; there the edge is white, and the mean of both is not.
+    assert float(opinion(flat, picture, corner)) < float(opinion(edge, picture, corner))

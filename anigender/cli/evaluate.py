@@ -17,23 +17,34 @@ from .inputs import DETECTOR_HELP, printable
 def detector_table(figures: dict[str, Any]) -> list[str]:
     """The detector's figures as lines of text."""
     seen, false = figures["illustrations"], figures["false_heads_per_negative"]
+    judged, everywhere = seen["judged_kept_out"], seen["judged"]
     lines = [
         f"Detector (threshold {figures['threshold']:.2f})",
         f"  illustrations, recall at IoU 0.5     {seen['recall']:.3f}  ({seen['count']} pictures)",
         f"    kept out of training               {seen['recall_kept_out']:.3f}  ({seen['count_kept_out']} pictures)",
         f"    OpenCV's LBP cascade               {seen['recall_lbp_cascade']:.3f}",
+        f"  all heads of those, judged by eye    {judged['recall']:.3f}",
+        f"    false heads per illustration       {judged['false_heads']:.3f}  (all: {everywhere['false_heads']:.3f})",
+        f"    of what is found, heads            {judged['precision']:.3f}  (all: {everywhere['precision']:.3f})",
         f"  false heads per negative, kept out   {false['kept_out']:.3f}  (all: {false['all']:.3f})",
+        f"  more heads than one per figure       {figures['more_heads_per_figure']:.3f}",
         "",
         f"  {'a head is found in':<18}{'women':>8}{'men':>8}{'both':>8}{'pictures':>10}",
     ]
     for kind, own in sorted(figures["found"].items()):
         women, men = own.get("female", float("nan")), own.get("male", float("nan"))
         lines.append(f"  {kind:<18}{women:>8.3f}{men:>8.3f}{own['both']:>8.3f}{own['count']:>10}")
-    lines += ["", f"  {'threshold':<12}{'recall':>8}{'kept out':>10}{'women':>8}{'men':>8}{'false heads':>13}"]
+    lines += [
+        "",
+        f"  {'':<12}{'recall':>8}{'':>10}{'found':>8}{'':>8}{'false heads, kept out':>25}{'more than':>11}",
+        f"  {'threshold':<12}{'all':>8}{'kept out':>10}{'women':>8}{'men':>8}{'patches':>10}{'illustrations':>15}"
+        f"{'one':>11}",
+    ]
     for threshold, own in figures["by_threshold"].items():
         lines.append(
             f"  {threshold:<12}{own['recall']:>8.3f}{own['recall_kept_out']:>10.3f}{own['found_women']:>8.3f}"
-            f"{own['found_men']:>8.3f}{own['false_heads_kept_out']:>13.3f}"
+            f"{own['found_men']:>8.3f}{own['false_heads_kept_out']:>10.3f}"
+            f"{own['false_heads_in_illustrations']:>15.3f}{own['more_heads_per_figure']:>11.3f}"
         )
     return lines
 

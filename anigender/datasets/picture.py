@@ -22,6 +22,7 @@ class Picture:
             character is the file where none is known, and the kind ``picture``.
         width, height: pixels.
         heads: ``[n, 4]`` head squares (xyxy, may reach beyond the picture).
+        unsure: ``[n, 4]`` boxes of what may or may not be a head.
         complete: no other head is in the picture.
         source: where ``heads`` came from: ``known``, ``teacher``, ``icon``, ``detector`` or ``none``.
     """
@@ -35,6 +36,7 @@ class Picture:
     split: str = "train"
     alpha: bool = False
     heads: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    unsure: np.ndarray = field(default_factory=lambda: np.zeros((0, 4), np.float32))
     complete: bool = False
     source: str = "none"
 

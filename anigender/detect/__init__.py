@@ -24,7 +24,7 @@ from .given_boxes import GivenBoxes as GivenBoxes
 from .given_boxes import read_given_boxes
 from .head_detector import HeadDetector
 from .headnet import HeadNet
-from .verifier import PREFIX, Verifier, VerifierNet
+from .verifier import PREFIX, Verifier, build
 from .whole_image import WholeImage
 from .yolo import read_yolo
 
@@ -81,9 +81,7 @@ def _read_verifier(
     own = {name.removeprefix(PREFIX): value.float() for name, value in tensors.items() if name.startswith(PREFIX)}
     if not own:
         return None
-    net = VerifierNet()
-    net.load_state_dict(own, strict=False)
-    return Verifier(ready(net, device, dtype, declared(metadata, PREFIX)), metadata)
+    return Verifier(ready(build(own), device, dtype, declared(metadata, PREFIX)), metadata)
 
 
 def read_cascade_detector(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Cascade:

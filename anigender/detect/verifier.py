@@ -9,28 +9,27 @@ because there are few proposals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from ..faces import Faces
-from ..images import Batch, head_crops
+from ..images import OUTSIDES, Batch, head_crops
 from ..transfer import moved, on_device
 from .headnet import Residual, conv
 
 PREFIX = "verifier."  # of its weights in the detector's file
-WIDTHS = (16, 32, 64, 96)
 
 
 class VerifierNet(nn.Module):
     """One logit, head or not, from normalised RGB crops.
 
     Args:
-        widths: channels at strides 2, 4, 8 and 16, one residual block each.
+        widths: channels at strides 2, 4, 8 and so on, one residual block each.
     """
 
-    def __init__(self, widths: tuple[int, int, int, int] = WIDTHS) -> None:
+    def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         inputs = (3, *widths[:-1])
         self.stages = nn.Sequential(
@@ -46,19 +45,39 @@ class VerifierNet(nn.Module):
         return self.fc(self.stages(x).mean((2, 3)))[:, 0]
 
 
+def build(state: Mapping[str, Tensor]) -> VerifierNet:
+    """A net of the state dict's own widths, with its weights.
+
+    Raises:
+        ValueError: weights are missing or of another shape.
+    """
+    last = [f"stages.{i}.0.0.weight" for i in range(len(state))]
+    widths = [len(state[name]) for name in last if name in state]
+    net = VerifierNet(widths or (1,))
+    missing = [name for name in net.state_dict() if name not in state and not name.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(f"it lacks {len(missing)} weights of the verifier, {missing[0]} first")
+    try:
+        net.load_state_dict(dict(state), strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"weights of its verifier do not fit together: {error}") from error
+    return net
+
+
 class Verifier:
     """Scores proposals.
 
     Args:
         net: a trained net.
-        metadata: of the detector's file; ``verifier_size`` and ``verifier_margin`` are the crop's, ``mean`` and
-            ``std`` the detector's own.
+        metadata: of the detector's file; ``verifier_size``, ``verifier_margin`` and ``verifier_outside`` (``edge``
+            where it is not there) are the crop's, ``mean`` and ``std`` the detector's own.
     """
 
     def __init__(self, net: VerifierNet, metadata: Mapping[str, str]) -> None:
         self.net = net.eval()
         self.size = int(metadata["anigender.verifier_size"])
         self.margin = float(metadata["anigender.verifier_margin"])
+        self.outside = metadata.get("anigender.verifier_outside", OUTSIDES[0])
         self.mean = [float(v) for v in metadata["anigender.mean"].split(",")]
         self.std = [float(v) for v in metadata["anigender.std"].split(",")]
 
@@ -76,7 +95,7 @@ class Verifier:
             ``[N]`` in 0-1: the sigmoid of the sum of both logits, as of two witnesses who saw different things.
         """
         proposals = Faces(boxes, scores, image_index, on_device(batch.sizes, boxes.device, torch.int64).reshape(-1, 2))
-        crops = moved(head_crops(batch, proposals, self.size, self.margin), boxes.device)
+        crops = moved(head_crops(batch, proposals, self.size, self.margin, outside=self.outside), boxes.device)
         mean = on_device(self.mean, crops.device)[:, None, None]
         std = on_device(self.std, crops.device)[:, None, None]
         dtype = next(self.net.parameters()).dtype

@@ -23,7 +23,8 @@ from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
 from ...boxes import clip, pairwise_iou
-from ...datasets.labelled import label_heads, list_negatives, read_illustrations, read_pictures
+from ...datasets.illustrations import read_judged
+from ...datasets.labelled import label_heads, list_negatives, read_pictures
 from ...datasets.picture import Picture
 from ...detect.head_detector import HeadDetector
 from ...detect.headnet import HeadNet, RawHeads
@@ -247,7 +248,7 @@ def train(options: Options) -> None:
     torch.manual_seed(options.seed)
     pictures = read_pictures(options.data)
     label_heads(pictures, options.data)
-    pictures += read_illustrations(options.data)
+    pictures += read_judged(options.data)
     model, mined = HeadNet(), None
     if options.teacher is not None:
         mined = relabel(pictures, options.data, options.teacher, model)

@@ -87,7 +87,7 @@ def find_heads(pictures: Sequence[Picture], data: Path, teacher: Path, quiet: bo
     """Replace uncertain heads of some pictures by what the detector ``teacher`` finds.
 
     Hand-drawn boxes stay. In a picture of one character the surest detection is taken if it agrees with the first
-    round's label or is sure by itself; in television stills and illustrations every sure one.
+    round's label or is sure by itself; in television stills, and in illustrations that nobody judged, every sure one.
 
     Returns:
         By file, boxes ``[n, 4]`` that it takes for heads in cut-outs of one character and that are not.
@@ -97,6 +97,8 @@ def find_heads(pictures: Sequence[Picture], data: Path, teacher: Path, quiet: bo
     for picture, faces in zip(pictures, found, strict=True):
         boxes, scores = faces.boxes, faces.scores
         if not picture.gender:
+            if picture.complete or len(picture.unsure):  # judged by eye
+                continue
             known = torch.from_numpy(picture.heads)
             sides = boxes[:, 2] - boxes[:, 0]
             # What an illustrator drew beside the main figure is smaller, but not tiny.
