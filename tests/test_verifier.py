@@ -49,7 +49,8 @@ def verified(random_headnet_file: Path, tmp_path: Path) -> Iterator[HeadDetector
     tensors, metadata = read_weights(random_headnet_file)
     path = tmp_path / "both.safetensors"
     own = {PREFIX + name: value for name, value in net.state_dict().items()}
-    save_weights(path, tensors | own, metadata | METADATA | {"anigender.proposal_threshold": "0.02"})
+    more = {"anigender.proposal_threshold": "0.02", "anigender.others_discount": "0.5"}
+    save_weights(path, tensors | own, metadata | METADATA | more)
     yield read_head_detector(path, "cpu", torch.float32)
 
 
@@ -129,6 +130,25 @@ def test_only_the_surest_proposals_are_looked_at(verified: HeadDetector, monkeyp
     assert fewer.count_by_image().tolist() == [min(2, n) for n in everything.count_by_image().tolist()]
     best = pairwise_iou(fewer.boxes, everything.boxes).amax(1)
     assert float(best.min()) > 0.99
+
+
+@pytest.mark.parametrize(
+    ("scores", "images", "expected"),
+    [
+        ([0.9, 0.5], [0, 0], [0.9, 0.2689]),
+        ([0.5, 0.9], [0, 0], [0.2689, 0.9]),  # in whatever order
+        ([0.9, 0.5], [0, 1], [0.9, 0.5]),  # each the surest of its picture
+        ([0.5, 0.5], [0, 0], [0.5, 0.5]),  # nothing tells which is
+        ([1.0, 0.99, 0.0], [0, 0, 0], [1.0, 0.9733, 0.0]),
+        ([0.5, -1.0], [0, 0], [0.5, -1.0]),  # an unused place stays one
+        ([], [], []),
+    ],
+)
+def test_a_head_beside_a_surer_one_counts_for_less(
+    scores: list[float], images: list[int], expected: list[float]
+) -> None:
+    found = head_detector_module._beside_a_surer(torch.tensor(scores), torch.tensor(images, dtype=torch.int64), 2, 1.0)
+    assert found.tolist() == pytest.approx(expected, abs=1e-4)
 
 
 def test_a_file_without_a_verifier_gives_the_nets_own_scores(random_headnet_file: Path) -> None:

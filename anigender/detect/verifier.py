@@ -27,10 +27,14 @@ class VerifierNet(nn.Module):
 
     Args:
         widths: channels at strides 2, 4, 8 and so on, one residual block each.
+
+    Attributes:
+        widths: the same.
     """
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
+        self.widths = tuple(widths)
         inputs = (3, *widths[:-1])
         self.stages = nn.Sequential(
             *(

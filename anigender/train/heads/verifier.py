@@ -44,6 +44,7 @@ OUTSIDE = "mean"
 ALONE, TIGHT = 0.2, 0.1  # of the views: as if the picture ended around the head, or within it
 PROPOSAL_THRESHOLD = 0.06
 THRESHOLD = 0.4
+OTHERS_DISCOUNT = 1.5  # log-odds that all heads of a picture lose but its surest
 BATCH = 128
 STRENGTH = 0.6  # of the views: milder than for gender, which has to see through more
 WIDTHS = (24, 48, 72, 112)
@@ -334,5 +335,6 @@ def save_verified(options: Options, model: VerifierNet) -> None:
             "anigender.verifier_outside": OUTSIDE,
             "anigender.proposal_threshold": str(PROPOSAL_THRESHOLD),
             "anigender.threshold": str(THRESHOLD),
+            "anigender.others_discount": str(OTHERS_DISCOUNT),
         },
     )
