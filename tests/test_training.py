@@ -21,6 +21,7 @@ from anigender.classify.gendernet import GenderNet
 from anigender.datasets.labelled import held_out, label_heads, list_negatives, read_known_boxes, read_pictures
 from anigender.detect import read_head_detector
 from anigender.detect.headnet import STRIDES, HeadNet, RawHeads
+from anigender.detect.verifier import PREFIX, Verifier, VerifierNet
 from anigender.faces import Faces
 from anigender.images import OUTSIDES, check, head_crops
 from anigender.quantised import RANGES
@@ -40,7 +41,7 @@ from anigender.train.crops.augment import (
 from anigender.train.crops.store import CropStore, FlatOutside, stamp_of
 from anigender.train.gender import draws, scratch, student
 from anigender.train.gender import file as gender_file
-from anigender.train.heads import detector, verifier
+from anigender.train.heads import detector, pools, verifier
 from anigender.train.heads.composites import Composer, CutOut
 from anigender.train.heads.patterns import patterns
 from anigender.weights import ASSETS, read_weights
@@ -708,6 +709,11 @@ def test_a_verifier_joins_its_detector_in_one_file(
     again = verifier.Options(tiny, tmp_path / "again.safetensors", detector=str(output), steps=2, seed=1)
     verifier.train(again)
     assert read_weights(again.output)[0].keys() == after.keys()
+    # Going on from it begins where it ended.
+    begun, ended = verifier.begun(output).state_dict(), {n: v for n, v in after.items() if n.startswith(PREFIX)}
+    assert all(torch.equal(begun[name.removeprefix(PREFIX)], value.float()) for name, value in ended.items())
+    with pytest.raises(ValueError, match="has no verifier to go on from"):
+        verifier.begun(random_headnet_file)
     # How large activations get was another verifier's, and is to be measured anew.
     known = ASSETS / "head.safetensors"
     assert RANGES in read_weights(known)[1]
@@ -805,3 +811,56 @@ def test_teachers_are_averaged(tmp_path: Path) -> None:
 def test_resuming_without_a_checkpoint_says_so(quick: None, tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         detector.train(detector.Options(tiny, tmp_path / "head.safetensors", resume=True))
+
+
+def test_what_a_verifier_takes_wrong_comes_up_more_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    said = np.array([0.9, 0.1], np.float32)
+    monkeypatch.setattr(verifier, "taken_for_heads", lambda model, crops, device: said)
+    cut = pools.Cut(torch.zeros(2, 4, CACHE_SIZE, CACHE_SIZE, dtype=torch.uint8), np.zeros((2, 4), np.float32))
+    heads, others = [pools.Pool(cut, 1.0)], [pools.Pool(cut, 1.0)]
+    verifier.focus(VerifierNet((4, 8)), heads, others, "cpu")
+    assert heads[0].chance is not None and others[0].chance is not None
+    assert heads[0].chance.tolist() == pytest.approx([0.6 / 2, 1.4 / 2])
+    assert others[0].chance.tolist() == pytest.approx([1.0 / 1.2, 0.2 / 1.2])
+    monkeypatch.setattr(verifier, "FEW", 2)
+    many = [pools.Pool(cut, 1.0)]
+    verifier.focus(VerifierNet((4, 8)), many, [], "cpu")
+    assert many[0].chance is None
+
+
+def test_a_verifier_says_the_same_of_crops_as_at_inference() -> None:
+    torch.manual_seed(0)
+    net = VerifierNet((4, 8)).eval()
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 160, 4), np.uint8)
+    pixels[..., 3] = 255
+    boxes = np.array([[40, 30, 100, 90], [5, 10, 45, 50]], np.float32)
+    gathered = pools.Gathered()
+    gathered.add(pixels, boxes)
+    stored = gathered.all()
+    crops = pools.Cut(stored["pixels"], stored["extents"].numpy())
+    learned = verifier.taken_for_heads(net, crops, "cpu")
+    metadata = {"anigender.mean": "0.5,0.5,0.5", "anigender.std": "0.25,0.25,0.25"}
+    metadata |= {"anigender.verifier_size": str(verifier.SIZE), "anigender.verifier_margin": str(verifier.MARGIN)}
+    metadata["anigender.verifier_outside"] = verifier.OUTSIDE
+    image = check(torch.from_numpy(pixels[..., :3].copy())[None])
+    found = Verifier(net, metadata).scores(image, torch.from_numpy(boxes), torch.full((2,), 0.5), torch.zeros(2).long())
+    assert learned.tolist() == pytest.approx(found.tolist(), abs=0.03)
+
+
+def test_boxes_are_misplaced_a_little() -> None:
+    squares = np.tile(np.array([[1.0, 0.0, 0.0]], np.float32), (4000, 1))
+    off = verifier.misplaced(squares, np.random.default_rng(0))
+    assert off.dtype == np.float32
+    assert off.mean(0).tolist() == pytest.approx([1.0, 0.0, 0.0], abs=0.02)
+    assert off.std(0).tolist() == pytest.approx([0.1, 0.05, 0.05], rel=0.1)
+
+
+@pytest.mark.parametrize(("turned", "expected"), [(0.0, 0.0), (0.5, 0.25), (1.0, 0.5)])
+def test_a_share_of_views_is_turned_by_any_angle(turned: float, expected: float) -> None:
+    top = torch.zeros(400, 4, 48, 48, dtype=torch.uint8)
+    top[:, :, :24] = 255  # what is bright is above
+    top[:, 3] = 255
+    rng, generator = np.random.default_rng(0), torch.Generator().manual_seed(0)
+    views = augment(top, 24, rng, generator, strength=1e-6, turned=turned)
+    upside_down = views[:, :, :12].mean((1, 2, 3)) < views[:, :, 12:].mean((1, 2, 3))
+    assert float(upside_down.float().mean()) == pytest.approx(expected, abs=0.06)

@@ -33,8 +33,14 @@ def detector(**options: Any) -> None:
 
 @click.command("verifier")
 @common
-@click.option("--steps", default=3000, show_default=True, type=click.IntRange(2), help="Of 128 crops each.")
+@click.option("--steps", default=4000, show_default=True, type=click.IntRange(2), help="Of 128 crops each.")
 @click.option("--detector", default="auto", show_default=True, help="Whose proposals: auto, or a weights file.")
+@click.option(
+    "--from",
+    "start",
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="A detector's file whose verifier to go on from.",
+)
 def verifier(**options: Any) -> None:
     """Train the second opinion on a detector's proposals; OUTPUT holds both.
 

@@ -279,6 +279,7 @@ def augment(
     below: float = 0.0,
     cached: float = CACHE_MARGIN,
     squares: np.ndarray | None = None,
+    turned: float = 0.0,
 ) -> Tensor:
     """Training views of cached crops.
 
@@ -290,6 +291,7 @@ def augment(
         margin, below: of the framing that inference uses, around which views vary.
         cached: head sides that the crops show.
         squares: ``[B, 3]`` what is taken for the head, where that is less (:func:`tight_squares`).
+        turned: share of the views that are turned by any angle, upside down too.
 
     Returns:
         ``[B, 3, size, size]`` in 0-1.
@@ -305,6 +307,9 @@ def augment(
         taken = torch.from_numpy(squares)
         shown, shift = shown * taken[:, 0], shift * taken[:, :1] + taken[:, 1:]
     turn = torch.where(torch.rand(n, generator=generator) < 0.5, normal(0.06), normal(0.3))
+    if turned:
+        anyhow = (torch.rand(n, generator=generator) * 2 - 1) * torch.pi
+        turn = torch.where(torch.rand(n, generator=generator) < turned, anyhow, turn)
     mirror = torch.rand(n, generator=generator) < 0.5
     stretch = (normal(0.05)).exp()
     x = frame(crops.float() / 255, size, shown, shift, turn, mirror, stretch, cached)
