@@ -13,20 +13,23 @@ from anigender.evaluate.detector import evaluate_detector
 from anigender.evaluate.gender import evaluate_gender
 
 # The measured figures less a small margin; where the aim is higher, it stands beside.
-ILLUSTRATIONS = 0.955  # recall at IoU 0.5; measured 0.966, aim 0.95
-ILLUSTRATIONS_KEPT_OUT = 0.94  # measured 0.950
-FOUND = {"face": 0.98, "bust": 0.98, "half_body": 0.99, "full_body": 0.99, "screencap": 0.945}
+ILLUSTRATIONS = 0.945  # recall of the known boxes at IoU 0.5; measured 0.950, aim 0.95; a fortieth of them is no head
+ILLUSTRATIONS_KEPT_OUT = 0.91  # measured 0.921
+JUDGED = {"recall": 0.97, "precision": 0.965}  # of all heads of those kept out; measured 0.981 and 0.977
+FALSE_HEADS_PER_ILLUSTRATION = 0.08  # kept out; measured 0.050
+MORE_HEADS_PER_FIGURE = 0.1  # measured 0.076
+FOUND = {"face": 0.98, "bust": 0.99, "half_body": 0.99, "full_body": 0.99, "screencap": 0.95}
 WOMEN_AND_MEN_APART = {  # in the share of pictures in which a head is found; aim 0.02 for all
-    "all": 0.025,
-    "face": 0.02,
-    "bust": 0.025,  # measured 0.019: one man of 40 is missed
+    "all": 0.025,  # measured 0.018
+    "face": 0.025,  # measured 0.022 in eight bits, 0.016 in float32
+    "bust": 0.02,
     "half_body": 0.02,
     "full_body": 0.02,
-    "screencap": 0.085,  # measured 0.069: all 52 women, 81 of 87 men; 0.080 in eight bits, which lose one of the 81
+    "screencap": 0.045,  # measured 0.027: 51 of 52 women, 83 of 87 men; 82 of these in float32
 }
-FALSE_HEADS_PER_NEGATIVE = 0.03  # measured 0.021 kept out (0.024 in eight bits), 0.011 on all; aim 0.03
-BALANCED_ACCURACY = 0.863  # measured 0.870 in eight bits, aim 0.90 and then 0.95
-RECALL = {"female": 0.875, "male": 0.845}  # measured 0.885 and 0.855 in eight bits, aim 0.87 and then 0.94 for both
+FALSE_HEADS_PER_NEGATIVE = 0.03  # measured 0.018 kept out, 0.007 on all; aim 0.03
+BALANCED_ACCURACY = 0.863  # measured 0.869 in eight bits, aim 0.90 and then 0.95
+RECALL = {"female": 0.875, "male": 0.845}  # measured 0.884 and 0.854 in eight bits, aim 0.87 and then 0.94 for both
 CALIBRATION_ERROR = 0.03  # measured 0.013
 
 
@@ -44,6 +47,13 @@ def test_heads_in_illustrations(detector_figures: dict[str, Any]) -> None:
     assert detector_figures["illustrations"]["recall"] >= ILLUSTRATIONS
     assert detector_figures["illustrations"]["recall_kept_out"] >= ILLUSTRATIONS_KEPT_OUT
     assert detector_figures["illustrations"]["recall"] > detector_figures["illustrations"]["recall_lbp_cascade"]
+
+
+def test_little_else_is_taken_for_a_head(detector_figures: dict[str, Any]) -> None:
+    found = detector_figures["illustrations"]["judged_kept_out"]
+    assert {name: found[name] >= least for name, least in JUDGED.items()} == dict.fromkeys(JUDGED, True)
+    assert found["false_heads"] <= FALSE_HEADS_PER_ILLUSTRATION
+    assert detector_figures["more_heads_per_figure"] <= MORE_HEADS_PER_FIGURE
 
 
 @pytest.mark.parametrize("kind", FOUND)

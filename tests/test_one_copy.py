@@ -162,7 +162,8 @@ def test_both_ways_agree(pipeline: Pipeline, pictures: list[Tensor], monkeypatch
         monkeypatch.setattr(module, "on_host", lambda batch: False)
     monkeypatch.setattr(Room, "usual", lambda images: Room(16 * images, 4 * images))
     found = pipeline(pictures)
-    assert found.gender == expected.gender
+    # Two heads that are as sure may change places, so both are ordered from left to right.
+    assert found.order("left-right").gender == expected.order("left-right").gender
     assert_close(found, expected, 0.05, 0.08, order=False)
 
 
