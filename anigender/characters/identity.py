@@ -26,8 +26,8 @@ from ..train.checkpoints import Average, Log, cosine, half_precision, load_check
 from ..train.crops.augment import augment, plain
 from ..train.crops.crops import Crops, labelled_crops, unlabelled_crops
 from ..train.crops.store import Pixels
-from ..train.gender.learning import single_threaded
 from ..train.gender.student import contrast
+from ..train.workers import single_threaded
 from ..weights import ASSETS, read_weights, save_weights
 from .identitynet import COLOURS, IdentityNet
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -15,6 +14,7 @@ from torch.utils.data import IterableDataset
 from ..crops.augment import augment, mix, tight_squares, vary_surroundings
 from ..crops.crops import Crops
 from ..crops.store import Pixels
+from ..workers import single_threaded
 from .file import BELOW, MARGIN, SIZE
 
 ALONE = 0.25  # of a batch are seen as if the picture ended around the head
@@ -96,8 +96,7 @@ class Draws(IterableDataset):
             self.by_gender.append((mine, weight / weight.sum()))
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor, Tensor, Tensor]]:
-        torch.set_num_threads(1)
-        cv2.setNumThreads(0)
+        single_threaded()
         info = torch.utils.data.get_worker_info()
         rng = np.random.default_rng((self.seed, info.id if info else 0))
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))

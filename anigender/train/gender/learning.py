@@ -11,7 +11,6 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -25,6 +24,7 @@ from ..checkpoints import Average
 from ..crops.augment import mix
 from ..crops.crops import Crops
 from ..crops.views import plain_views, varied_views
+from ..workers import single_threaded
 from .draws import folder_weight
 from .outliers import LossHistory, trust
 from .recipes import Recipe
@@ -136,12 +136,6 @@ def _metadata(classifier: Classifier) -> dict[str, str]:
 def steps_per_epoch(pictures: int, batch: int) -> int:
     """Steps in which every picture is seen once."""
     return -(-pictures // batch)
-
-
-def single_threaded(_: int) -> None:
-    """A process among several computes with one thread."""
-    torch.set_num_threads(1)
-    cv2.setNumThreads(0)
 
 
 class Learning:

@@ -26,7 +26,7 @@ from ..checkpoints import Average, Log, cosine, half_precision, parameter_groups
 from ..crops.augment import CACHE_MARGIN, augment, plain, tight_squares, vary_surroundings
 from ..crops.store import FlatOutside
 from ..gender.file import normalise
-from ..gender.learning import single_threaded
+from ..workers import single_threaded
 from .pools import PROPOSAL_THRESHOLD, Cut, Pool, draw, gather
 
 SIZE = 64
