@@ -28,7 +28,7 @@ from torch import Tensor
 
 from anigender.classify import Classifier
 from anigender.classify.gendernet import GenderNet
-from anigender.detect.verifier import PREFIX, build
+from anigender.detect.verifier import build
 from anigender.evaluate.metrics import fit_calibration, gender_figures
 from anigender.train.crops.augment import CACHE_MARGIN, CACHE_SIZE
 from anigender.train.crops.crops import Crops, labelled_crops
@@ -71,10 +71,10 @@ def fresh() -> Trainable:
     metadata = {"input_size": SIZE, "margin": FRAMED, "mean": ",".join([str(MEAN)] * 3)}
     metadata |= {"std": ",".join([str(STD)] * 3), "output": "logits"}
     named = {f"anigender.{name}": str(value) for name, value in metadata.items()}
-    embedded, _ = read_weights(ASSETS / "head.safetensors")
-    state = {name.removeprefix(PREFIX): value.float() for name, value in embedded.items() if name.startswith(PREFIX)}
-    widths = build(state).widths
-    net = GenderNet(widths, [1] * len(widths))
+    verifier = build(read_weights(ASSETS / "head.safetensors")[0])
+    assert verifier is not None, "the embedded detector has one"
+    state = verifier.state_dict()
+    net = GenderNet(verifier.widths, [1] * len(verifier.widths))
     for old, new in (("stages.0.0.", "stem."), ("stages.0.1.", "stages.0.0.")):
         state = {name.replace(old, new): value for name, value in state.items()}
     left = net.load_state_dict({name: value for name, value in state.items() if "fc" not in name}, strict=False)

@@ -168,7 +168,8 @@ def test_a_verifier_of_any_width_is_read_from_its_weights(widths: tuple[int, ...
     net = VerifierNet(widths).eval()
     crops = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        assert torch.equal(build(net.state_dict()).eval()(crops), net(crops))
+        read = build({PREFIX + name: value for name, value in net.state_dict().items()})
+        assert read is not None and torch.equal(read.eval()(crops), net(crops))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,12 @@ def test_a_verifier_that_is_not_whole_is_refused(change: Callable[[dict[str, Ten
     state = dict(VerifierNet((4, 8)).state_dict())
     change(state)
     with pytest.raises(ValueError, match=message):
-        build(state)
+        build({PREFIX + name: value for name, value in state.items()})
+
+
+def test_what_cannot_be_beyond_a_picture_is_refused() -> None:
+    with pytest.raises(ValueError, match="verifier_outside is 'sky', expected one of edge, mean"):
+        Verifier(Brightness(), METADATA | {"anigender.verifier_outside": "sky"})  # type: ignore[arg-type]
 
 
 def test_a_file_says_what_its_verifier_sees_beyond_the_picture() -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..boxes import pairwise_iou
-from .labelled import held_out, read_illustrations
+from .labelled import SQUARE, held_out, read_illustrations, square
 from .picture import Picture
 from .tables import Row, read_rows
 
@@ -33,7 +33,7 @@ def read_judged(data: Path) -> list[Picture]:
     ``train`` for the rest.
     """
     judged: dict[str, list[Row]] = defaultdict(list)
-    for row in read_rows(TABLE, ("file", "picture", "head", "x", "y", "width", "height")):
+    for row in read_rows(TABLE, ("file", "picture", "head", *SQUARE)):
         judged[FOLDER + row.file("file")].append(row)
     kept = {rows[0]["picture"] for file, rows in judged.items() if held_out(file)}
     pictures = read_illustrations(data)
@@ -50,10 +50,7 @@ def read_judged(data: Path) -> list[Picture]:
 
 
 def _boxes(rows: list[Row], head: str) -> np.ndarray:
-    squares = [[row.number(name) for name in ("x", "y", "width", "height")] for row in rows if row["head"] == head]
-    boxes = np.array(squares, np.float32).reshape(-1, 4)
-    boxes[:, 2:] += boxes[:, :2]
-    return boxes
+    return np.array([square(row) for row in rows if row["head"] == head], np.float32).reshape(-1, 4)
 
 
 def mistaken(boxes: Tensor, picture: Picture) -> Tensor:

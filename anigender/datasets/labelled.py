@@ -31,7 +31,8 @@ def held_out(file: str, share: float = 0.25) -> bool:
     return zlib.crc32(file.encode()) % 1000 < share * 1000
 
 
-def _square(row: Row) -> list[float]:
+def square(row: Row) -> list[float]:
+    """The box of a table's row, xyxy."""
     x, y, w, h = (row.number(name) for name in SQUARE)
     return [x, y, x + w, y + h]
 
@@ -76,7 +77,7 @@ def read_known_boxes(data: Path) -> dict[str, np.ndarray]:
     """``boxes.csv`` as head squares ``[n, 4]`` by file."""
     found: dict[str, list[list[float]]] = defaultdict(list)
     for row in read_rows(data / "detection" / "boxes.csv", ("file", "region", *SQUARE)):
-        box = _square(row)
+        box = square(row)
         if row["region"] == "face":
             box = head_from_face(torch.tensor(box)).tolist()
         found[row.file("file")].append(box)
@@ -89,7 +90,7 @@ def read_teacher(data: Path, minimum: float = 0.9) -> dict[str, np.ndarray]:
     for row in read_rows(data / "detection" / "animeface2009.csv", ("file", "likelihood", *SQUARE)):
         likelihood = row.number("likelihood")
         if likelihood >= max(minimum, best.get(row["file"], (0.0, []))[0]):
-            best[row["file"]] = (likelihood, _square(row))
+            best[row["file"]] = (likelihood, square(row))
     return {
         file: head_from_face(torch.tensor([box]), HEAD_PER_TIGHT_FACE, HEAD_RISE_PER_TIGHT_FACE).numpy()
         for file, (_, box) in best.items()

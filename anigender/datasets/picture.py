@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 GENDERS = ("female", "male")
+FIGURES = ("bust", "half_body", "full_body")  # kinds of pictures that show one figure
 
 
 @dataclass
@@ -44,6 +45,12 @@ class Picture:
     def folder(self) -> str:
         """The game, show or set that the picture comes from; empty for pictures of somebody's own."""
         return parts[1] if len(parts := self.file.split("/")) > 2 and parts[0] == "gender" else ""
+
+
+def read_rgba(path: Path) -> np.ndarray:
+    """A picture as ``[h, w, 4]`` uint8."""
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGBA"))
 
 
 def open_picture(path: Path) -> torch.Tensor:

@@ -6,12 +6,11 @@ in :data:`DETECTORS` (those with a name) or :data:`FILES` (those that are read f
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import Tensor
 
 from ..faces import Faces
 from ..images import Batch
@@ -23,7 +22,7 @@ from .cascade_file import read_cascade
 from .given_boxes import GivenBoxes as GivenBoxes
 from .given_boxes import read_given_boxes
 from .head_detector import HeadDetector
-from .headnet import HeadNet
+from .headnet import HeadNet, fill
 from .verifier import PREFIX, Verifier, build
 from .whole_image import WholeImage
 from .yolo import read_yolo
@@ -63,25 +62,16 @@ def read_head_detector(
             "`anigender train detector`"
         )
     net = HeadNet()
-    missing = [name for name in net.state_dict() if name not in tensors and not name.endswith("num_batches_tracked")]
-    if missing:
-        raise ValueError(f"{path} lacks {len(missing)} weights of the head detector, {missing[0]} first")
-    net.load_state_dict({name: value.float() for name, value in tensors.items()}, strict=False)
     try:
-        verifier = _read_verifier(tensors, metadata, device, dtype)
-        ranges = {name: own for name, own in declared(metadata).items() if not name.startswith(PREFIX)}
+        fill(net, tensors, "the head detector")
+        own = build(tensors)
+        verifier = None
+        if own is not None:
+            verifier = Verifier(ready(own, device, dtype, declared(metadata, PREFIX)), metadata)
+        ranges = {name: range_ for name, range_ in declared(metadata).items() if not name.startswith(PREFIX)}
         return HeadDetector(ready(net, device, dtype, ranges), metadata, verifier)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def _read_verifier(
-    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], device: torch.device | str, dtype: torch.dtype | None
-) -> Verifier | None:
-    own = {name.removeprefix(PREFIX): value.float() for name, value in tensors.items() if name.startswith(PREFIX)}
-    if not own:
-        return None
-    return Verifier(ready(build(own), device, dtype, declared(metadata, PREFIX)), metadata)
 
 
 def read_cascade_detector(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Cascade:

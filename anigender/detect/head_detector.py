@@ -189,7 +189,8 @@ class HeadDetector:
         if self.verifier is not None:
             scores = self.verifier.scores(batch, boxes, scores, image)
             scores = torch.where(torch.arange(len(rows), device=scores.device) < proposals, scores, NO_BOX)
-            scores = _beside_a_surer(scores, image, count, self.others_discount)
+            if self.others_discount:
+                scores = _beside_a_surer(scores, image, count, self.others_discount)
             order = scores.argsort(descending=True, stable=True)
             order = order[image[order].argsort(stable=True)]
             boxes, scores, image = boxes[order], scores[order], image[order]

@@ -9,6 +9,7 @@ are found in a shrunk copy of the picture (:mod:`anigender.detect.head_detector`
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -119,3 +120,18 @@ class HeadNet(nn.Module):
             centres.append(cells)
             strides.append(torch.full((h * w,), float(stride), device=out.device))
         return RawHeads(torch.cat(logits, 1), torch.cat(squares, 1), torch.cat(centres), torch.cat(strides))
+
+
+def fill(net: nn.Module, tensors: Mapping[str, Tensor], name: str) -> None:
+    """Give a net its weights; what else is among the tensors is left.
+
+    Raises:
+        ValueError: weights are missing or of another shape; the message calls the net by ``name``.
+    """
+    missing = [key for key in net.state_dict() if key not in tensors and not key.endswith("num_batches_tracked")]
+    if missing:
+        raise ValueError(f"it lacks {len(missing)} weights of {name}, {missing[0]} first")
+    try:
+        net.load_state_dict({key: value.float() for key, value in tensors.items()}, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"the weights of {name} do not fit together: {error}") from error

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from ..faces import Faces
 from ..images import OUTSIDES, Batch, head_crops
 from ..transfer import moved, on_device
-from .headnet import Residual, conv
+from .headnet import Residual, conv, fill
 
 PREFIX = "verifier."  # of its weights in the detector's file
 
@@ -49,22 +49,18 @@ class VerifierNet(nn.Module):
         return self.fc(self.stages(x).mean((2, 3)))[:, 0]
 
 
-def build(state: Mapping[str, Tensor]) -> VerifierNet:
-    """A net of the state dict's own widths, with its weights.
+def build(tensors: Mapping[str, Tensor]) -> VerifierNet | None:
+    """The verifier among the tensors of a detector's file, of its own widths; None where there is none.
 
     Raises:
         ValueError: weights are missing or of another shape.
     """
-    last = [f"stages.{i}.0.0.weight" for i in range(len(state))]
-    widths = [len(state[name]) for name in last if name in state]
-    net = VerifierNet(widths or (1,))
-    missing = [name for name in net.state_dict() if name not in state and not name.endswith("num_batches_tracked")]
-    if missing:
-        raise ValueError(f"it lacks {len(missing)} weights of the verifier, {missing[0]} first")
-    try:
-        net.load_state_dict(dict(state), strict=False)
-    except RuntimeError as error:
-        raise ValueError(f"weights of its verifier do not fit together: {error}") from error
+    state = {name.removeprefix(PREFIX): value for name, value in tensors.items() if name.startswith(PREFIX)}
+    if not state:
+        return None
+    entries = (f"stages.{i}.0.0.weight" for i in range(len(state)))
+    net = VerifierNet([len(state[name]) for name in entries if name in state] or [1])
+    fill(net, state, "the verifier")
     return net
 
 
@@ -82,6 +78,8 @@ class Verifier:
         self.size = int(metadata["anigender.verifier_size"])
         self.margin = float(metadata["anigender.verifier_margin"])
         self.outside = metadata.get("anigender.verifier_outside", OUTSIDES[0])
+        if self.outside not in OUTSIDES:
+            raise ValueError(f"verifier_outside is {self.outside!r}, expected one of {', '.join(OUTSIDES)}")
         self.mean = [float(v) for v in metadata["anigender.mean"].split(",")]
         self.std = [float(v) for v in metadata["anigender.std"].split(",")]
 

@@ -15,12 +15,11 @@ import torch
 from ..boxes import clip, head_from_face, pairwise_iou
 from ..datasets.illustrations import mistaken, read_judged
 from ..datasets.labelled import list_negatives, read_illustrations, read_pictures
-from ..datasets.picture import Picture
+from ..datasets.picture import FIGURES, Picture
 from ..detect import Detector
 from ..faces import Faces
 from ..train.heads.relabel import detections
 
-FIGURES = ("bust", "half_body", "full_body")  # kinds of pictures that show one figure, cut out
 THRESHOLDS = tuple(round(0.2 + 0.05 * i, 2) for i in range(11))
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from ...datasets.duplicates import listed
 from ...datasets.labelled import label_heads, read_pictures
-from ...datasets.picture import GENDERS, Picture
+from ...datasets.picture import GENDERS, Picture, read_rgba
 from ...digests import sha256
 from ...faces import Faces
 from ...images import check, head_crops
@@ -147,8 +147,7 @@ def _crop(data: Path, picture: Picture, size: int, margin: float) -> tuple[Tenso
     if not len(picture.heads):
         return None, [0.0, 0.0, 1.0, 1.0]
     head = picture.heads[(picture.heads[:, 2] - picture.heads[:, 0]).argmax()]
-    with Image.open(data / picture.file) as image:
-        pixels = np.asarray(image.convert("RGBA"))
+    pixels = read_rgba(data / picture.file)
     return cut(pixels, head[None], size, margin)[0], extent_of(head, margin, pixels.shape[1], pixels.shape[0])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...classify import Classifier
 from ...classify.gendernet import GenderNet, build
@@ -37,7 +37,7 @@ def normalise(x: Tensor, device: str) -> Tensor:
 
 @torch.no_grad()
 def predict(
-    model: GenderNet,
+    model: nn.Module,
     pixels: Pixels,
     device: str,
     size: int = SIZE,
@@ -45,7 +45,7 @@ def predict(
     below: float = BELOW,
     flip: bool = False,
 ) -> Tensor:
-    """Logits ``[N, 2]`` of cached crops in the plain framing, averaged with the mirrored ones where asked."""
+    """A net's logits (``[N, 2]`` for genders) of cached crops, plainly framed; ``flip``: mean with mirrored ones."""
     out = []
     for start in range(0, len(pixels), AT_ONCE):
         x = normalise(plain(pixels[start : start + AT_ONCE], size, margin, below), device)

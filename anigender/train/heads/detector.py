@@ -17,7 +17,6 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
@@ -25,7 +24,7 @@ from tqdm import tqdm
 from ...boxes import clip, pairwise_iou
 from ...datasets.illustrations import read_judged
 from ...datasets.labelled import label_heads, list_negatives, read_pictures
-from ...datasets.picture import Picture
+from ...datasets.picture import FIGURES, Picture, read_rgba
 from ...detect.head_detector import HeadDetector
 from ...detect.headnet import HeadNet, RawHeads
 from ...images import check
@@ -65,12 +64,6 @@ class Options:
     resume: bool = False
 
 
-def read_rgba(path: Path) -> np.ndarray:
-    """A picture as ``[h, w, 4]`` uint8."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGBA"))
-
-
 def build_composer(data: Path, pictures: list[Picture], split: str, mined: Mined | None) -> Composer:
     """Read a split's pictures into memory and sort them into cut-outs, scenes, negatives and distractors.
 
@@ -99,7 +92,7 @@ def build_composer(data: Path, pictures: list[Picture], split: str, mined: Mined
         weight = 1.0 if picture.gender == "male" else men_share / max(1e-6, 1 - men_share)
         weights.append(weight * {"full_body": 1.3, "half_body": 1.0, "bust": 1.2, "face": 0.8}.get(picture.kind, 1.0))
         y = int(picture.heads[:, 3].max())
-        if picture.complete and pixels.shape[0] - y > 48 and picture.kind in ("full_body", "half_body", "bust"):
+        if picture.complete and pixels.shape[0] - y > 48 and picture.kind in FIGURES:
             distractors.append(pixels[y:])
         for x1, y1, x2, y2 in mined.mistakes.get(picture.file, ()) if mined is not None else ():
             crop = pixels[max(0, int(y1)) : int(y2) + 1, max(0, int(x1)) : int(x2) + 1]

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ...boxes import clip, pairwise_iou
 from ...datasets.illustrations import mistaken, read_judged
 from ...datasets.labelled import label_heads, list_negatives, plausible, read_pictures
+from ...datasets.picture import FIGURES, read_rgba
 from ...detect import load_detector
 from ...detect.head_detector import HeadDetector
 from ..checkpoints import save_checkpoint
@@ -61,11 +61,6 @@ class Gathered:
         return {"pixels": torch.cat(self._pixels), "extents": torch.tensor(self._extents).reshape(-1, 4)}
 
 
-def _rgba(path: Path) -> np.ndarray:
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGBA"))
-
-
 def _windows(width: int, height: int, count: int, rng: np.random.Generator) -> Tensor:
     """Random squares ``[count, 4]`` of a picture, which may reach beyond it."""
     sides = np.exp(rng.uniform(np.log(20), np.log(max(height, width) * 1.1), count))
@@ -81,7 +76,7 @@ def from_negatives(
     files = list_negatives(data, "train")
     proposed, random = Gathered(), Gathered()
     for file, faces in zip(files, detections(detector, data, files), strict=True):
-        pixels = _rgba(data / file)
+        pixels = read_rgba(data / file)
         proposed.add(pixels, faces.boxes[:MOST])
         random.add(pixels, _windows(pixels.shape[1], pixels.shape[0], windows, rng))
     return {"empty": proposed.all(), "empty windows": random.all()}
@@ -94,7 +89,7 @@ def from_illustrations(
     pictures = [picture for picture in read_judged(data) if picture.split == "train"]
     known, met, mistakes, random = Gathered(), Gathered(), Gathered(), Gathered()
     for picture, faces in zip(pictures, detections(detector, data, [p.file for p in pictures]), strict=True):
-        pixels = _rgba(data / picture.file)
+        pixels = read_rgba(data / picture.file)
         height, width = pixels.shape[:2]
         known.add(pixels, picture.heads)
         heads = clip(torch.from_numpy(picture.heads), width, height)
@@ -109,7 +104,7 @@ def from_bodies(data: Path, detector: HeadDetector, rng: np.random.Generator) ->
     """Proposals away from the head of cut-out figures, and random windows of their bodies."""
     pictures = [p for p in read_pictures(data) if p.split == "train"]
     label_heads(pictures, data)
-    pictures = [p for p in pictures if p.alpha and p.kind in ("bust", "half_body", "full_body")]
+    pictures = [p for p in pictures if p.alpha and p.kind in FIGURES]
     proposed, random = Gathered(), Gathered()
     for picture, faces in zip(pictures, detections(detector, data, [p.file for p in pictures]), strict=True):
         boxes = faces.boxes
@@ -119,20 +114,19 @@ def from_bodies(data: Path, detector: HeadDetector, rng: np.random.Generator) ->
             head = torch.from_numpy(picture.heads[0])
         else:
             continue
-        pixels = _rgba(data / picture.file)
+        pixels = read_rgba(data / picture.file)
         side, middle = float(head[2] - head[0]), (head[:2] + head[2:]) / 2
         far = ((boxes[:, :2] + boxes[:, 2:]) / 2 - middle).abs().amax(1) > 0.5 * side
         far &= pairwise_iou(boxes, head[None])[:, 0] < 0.25
         proposed.add(pixels, boxes[far][:MOST])
-        windows = []
         for _ in range(12):
             size = side * float(np.exp(rng.uniform(np.log(0.35), np.log(1.9))))
             x, y = rng.uniform(0, picture.width - size * 0.5), rng.uniform(0, picture.height - size * 0.5)
             apart = max(abs(x + size / 2 - float(middle[0])), abs(y + size / 2 - float(middle[1])))
             solid = pixels[int(y) : int(y + size), int(x) : int(x + size), 3]
             if apart > 0.5 * max(size, side) and solid.size and (solid > 127).mean() > 0.3:
-                windows.append([x, y, x + size, y + size])
-        random.add(pixels, np.array(windows[:1]))
+                random.add(pixels, np.array([x, y, x + size, y + size]))
+                break
     return {"bodies": proposed.all(), "body windows": random.all()}
 
 

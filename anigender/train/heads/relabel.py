@@ -16,7 +16,7 @@ from ...datasets.picture import Picture, open_picture
 from ...detect import Detector, load_detector
 from ...detect.found import as_heads
 from ...detect.head_detector import HeadDetector
-from ...detect.headnet import HeadNet
+from ...detect.headnet import HeadNet, fill
 from ...faces import Faces
 from ...images import check
 from ...weights import read_weights
@@ -66,8 +66,7 @@ def relabel(pictures: list[Picture], data: Path, teacher: Path, model: HeadNet |
     """
     if model is not None:
         # From the file: the detector's own net has its norms folded away.
-        weights = {name: value.float() for name, value in read_weights(teacher)[0].items()}
-        model.load_state_dict(weights, strict=False)  # half precision, and without the norms' counters
+        fill(model, read_weights(teacher)[0], "the head detector")
     mistakes = find_heads(pictures, data, teacher)
     negatives = list_negatives(data, "train")
     hardness = [float(f.scores.max()) if len(f) else 0.0 for f in detections(_teacher(teacher), data, negatives)]

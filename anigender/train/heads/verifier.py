@@ -23,9 +23,8 @@ from ...inference import mixed_precision, placed
 from ...quantised import RANGES
 from ...weights import ASSETS, read_weights, save_weights
 from ..checkpoints import Average, Log, cosine, half_precision, parameter_groups
-from ..crops.augment import CACHE_MARGIN, augment, plain, tight_squares, vary_surroundings
-from ..crops.store import FlatOutside
-from ..gender.file import normalise
+from ..crops.augment import augment, tight_squares, vary_surroundings
+from ..gender.file import normalise, predict, surrounded
 from ..workers import single_threaded
 from .pools import PROPOSAL_THRESHOLD, Cut, Pool, draw, gather
 
@@ -44,7 +43,6 @@ SMOOTH = 0.01
 ROUND = 800  # steps, after which what is mistaken comes up more often
 EASY_HEAD, EASY_OTHER = 0.5, 0.1  # added to how wrong a crop is taken, for how often it is drawn
 FEW = 10000  # crops: larger pools are drawn alike
-AT_ONCE = 256  # crops
 
 
 @dataclass
@@ -86,16 +84,10 @@ class Draws(IterableDataset):
             yield augment(pixels, SIZE, rng, generator, STRENGTH, MARGIN / WIDER, squares=taken, turned=TURNED)
 
 
-@torch.no_grad()
 def taken_for_heads(model: VerifierNet, crops: Cut, device: str) -> np.ndarray:
     """What the net says of crops as it sees them at inference: probabilities ``[N]``."""
-    half = MARGIN / 2 / CACHE_MARGIN
-    pixels = FlatOutside(crops.pixels, crops.extents, (0.5 - half, 0.5 - half, 0.5 + half, 0.5 + half))
-    said = [
-        model(normalise(plain(pixels[i : i + AT_ONCE], SIZE, MARGIN), device)).float().sigmoid().cpu()
-        for i in range(0, len(pixels), AT_ONCE)
-    ]
-    return torch.cat(said).numpy() if said else np.zeros(0, np.float32)
+    pixels = surrounded(crops.pixels, crops.extents, OUTSIDE, MARGIN, 0.0)
+    return predict(model, pixels, device, SIZE, MARGIN, 0.0).sigmoid().numpy()
 
 
 def focus(model: VerifierNet, heads: list[Pool], others: list[Pool], device: str) -> None:
@@ -127,10 +119,10 @@ def begun(start: Path | None) -> VerifierNet:
     """
     if start is None:
         return VerifierNet(WIDTHS)
-    state = {n.removeprefix(PREFIX): v.float() for n, v in read_weights(start)[0].items() if n.startswith(PREFIX)}
-    if not state:
+    net = build(read_weights(start)[0])
+    if net is None:
         raise ValueError(f"{start} has no verifier to go on from: leave --from out")
-    return build(state)
+    return net
 
 
 def train(options: Options) -> None:
