@@ -128,6 +128,7 @@ def metadata_of(classifier: Classifier) -> dict[str, str]:
         "framing": classifier.framing,
         "resample": classifier.resample,
         "outside": classifier.outside,
+        "cut_scale": classifier.cut_scale,
         "mean": "0,0,0",
         "std": "1,1,1",
         "channel_order": "RGB",

@@ -16,6 +16,7 @@ from .transfer import moved
 
 Images = Tensor | Sequence[Tensor]
 OUTSIDES = ("edge", "mean")  # what crops show where there is no picture: its edge, repeated, or its mean colour
+CUT_WITHIN = 0.05  # box sides between a box and its picture's edge, from which on that does not cut the head
 
 
 @dataclass(frozen=True)
@@ -178,8 +179,31 @@ def on_host(batch: Batch) -> bool:
     return batch.device.type == "cpu"
 
 
+def larger_where_cut(gaps: Tensor, cut_scale: float) -> Tensor:
+    """How many times as large as their boxes heads are taken for, ``[N]``.
+
+    A picture that is cut to a face does not hold the head, and the box is all there is: ``cut_scale`` where it reaches
+    all four edges, 1 where one is :data:`CUT_WITHIN` or more away, and in between by how near it is.
+
+    Args:
+        gaps: ``[N, 4]`` between the box and each of the picture's edges, over the box's longer side.
+        cut_scale: of heads that are cut on all sides.
+
+    >>> larger_where_cut(torch.tensor([[0.0, 0, 0, 0], [-0.1, 0, 0, 0.025], [0, 0, 0, 0.5]]), 1.2).tolist()
+    [1.2000000476837158, 1.100000023841858, 1.0]
+    """
+    free = (gaps.amax(1) / CUT_WITHIN).clamp(0, 1)
+    return cut_scale + (1 - cut_scale) * free
+
+
 def head_crops(
-    images: Images | Batch, faces: Faces, size: int, margin: float = 1.0, below: float = 0.0, outside: str = "edge"
+    images: Images | Batch,
+    faces: Faces,
+    size: int,
+    margin: float = 1.0,
+    below: float = 0.0,
+    outside: str = "edge",
+    cut_scale: float = 1.0,
 ) -> Tensor:
     """Square crops around all faces of a batch: the one place that turns a box into what a classifier sees.
 
@@ -195,20 +219,21 @@ def head_crops(
         margin: crop side over box side.
         below: how far the crop's centre lies under the box's, over the box's longer side.
         outside: ``edge`` or ``mean``, what is shown where there is no picture.
+        cut_scale: how many times as large as its box a head is taken for where the picture cuts it off on all sides.
 
     Returns:
         ``[N, 3, size, size]`` float32 in 0-1 on the images' device, in the faces' order.
 
     Raises:
-        ValueError: ``size`` or ``margin`` is not positive, ``outside`` is neither, or the faces belong to a batch of
-            another length.
+        ValueError: ``size``, ``margin`` or ``cut_scale`` is not positive, ``outside`` is neither, or the faces belong
+            to a batch of another length.
 
     >>> faces = Faces.from_boxes([[[2, 2, 6, 6]]], sizes=[(8, 8)])
     >>> head_crops(torch.ones(1, 8, 8, 3), faces, size=4).shape
     torch.Size([1, 3, 4, 4])
     """
-    if size < 1 or margin <= 0:
-        raise ValueError(f"size is {size} and margin {margin}, both must be positive")
+    if size < 1 or margin <= 0 or cut_scale <= 0:
+        raise ValueError(f"size is {size}, margin {margin} and cut_scale {cut_scale}, all must be positive")
     if outside not in OUTSIDES:
         raise ValueError(f"outside is {outside!r}, expected one of {', '.join(OUTSIDES)}")
     batch = images if isinstance(images, Batch) else check(images)
@@ -219,6 +244,10 @@ def head_crops(
     boxes = moved(faces.boxes, batch.device)
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     sides = (boxes[:, 2:] - boxes[:, :2]).amax(1).clamp(min=1.0)
+    if cut_scale != 1:
+        ends = moved(faces.image_sizes, batch.device)[moved(faces.image_index, batch.device)].flip(1)
+        gaps = torch.cat((boxes[:, :2], ends - boxes[:, 2:]), 1) / sides[:, None]
+        sides = sides * larger_where_cut(gaps, cut_scale)
     if below:
         centres = centres + torch.stack((torch.zeros_like(sides), sides * below), 1)
     sides = sides * margin

@@ -7,6 +7,10 @@ from typing import Any
 
 from .classify import Classifier
 
+OUTSIDE = {
+    "edge": ". The picture's own edge is repeated outside it.",
+    "mean": ". Outside the picture it shows the mean colour of what is inside.",
+}
 # What the stress test and the tables by kind are called in the figures of `anigender evaluate gender --output`.
 SECTIONS = {"by_kind": "By kind of picture", "by_head_size": "By size of the head", "stress": "In worse pictures"}
 COLUMNS = {
@@ -46,9 +50,14 @@ def model_card(
         f"* A crop is a square of {classifier.margin:g} times the head box's longer side"
         + (f", its middle {classifier.below:g} sides lower than the box's" if classifier.below else "")
         + (
-            ". The picture's own edge is repeated outside it."
+            OUTSIDE[classifier.outside]
             if classifier.framing == "head"
             else ", cut to the picture, resized by its shorter side and cut off from the top left."
+        )
+        + (
+            f" A box that the picture cuts on all four sides is taken for {classifier.cut_scale:g} times as large."
+            if classifier.cut_scale != 1
+            else ""
         ),  # fmt: skip
         "* Output: "
         + (

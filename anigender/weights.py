@@ -26,6 +26,7 @@ RANGES = {
     "input_size": (1.0, 4096.0),
     "margin": (0.05, 20.0),
     "below": (-5.0, 5.0),
+    "cut_scale": (0.5, 4.0),
     "temperature": (1e-3, 1e3),
     "threshold": (0.0, 1.0),
     "iou_threshold": (0.0, 1.0),

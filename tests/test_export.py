@@ -103,7 +103,7 @@ def test_an_exported_onnx_file_is_used_like_any_other(tmp_path: Path, source: Pa
     needs("onnx")
     export(source, "onnx", tmp_path / "net.onnx")
     found, expected = load_classifier(tmp_path / "net.onnx"), load_classifier(source)
-    for name in ("size", "margin", "below", "framing", "resample", "outside"):
+    for name in ("size", "margin", "below", "framing", "resample", "outside", "cut_scale"):
         assert getattr(found, name) == getattr(expected, name), name
     assert (found.temperature, found.mean, found.std, found.probabilities) == (1.0, (0, 0, 0), (1, 1, 1), True)
 

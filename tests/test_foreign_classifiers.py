@@ -235,6 +235,8 @@ def test_a_json_file_about_something_else_is_let_be(tmp_path: Path) -> None:
         ("framing", "centre"),
         ("resample", "cubic"),
         ("outside", "black"),
+        ("cut_scale", "0.2"),
+        ("cut_scale", "many"),
         ("output", "sigmoid"),
     ],
 )
@@ -245,10 +247,15 @@ def test_absurd_settings_are_refused(name: str, value: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), [("framing", "top-left"), ("resample", "lanczos4")])
-def test_only_plain_squares_end_in_their_mean_colour(name: str, value: str) -> None:
-    metadata = {**METADATA, "anigender.outside": "mean"}
-    assert preprocessing(metadata).outside == "mean" and preprocessing(METADATA).outside == "edge"
-    with pytest.raises(ValueError, match=f"anigender.outside is 'mean' with .*{name} {value}.*: leave it out"):
+@pytest.mark.parametrize(
+    ("what", "text", "usual", "other"), [("outside", "mean", "edge", "mean"), ("cut_scale", "1.2", 1.0, 1.2)]
+)
+def test_only_plain_squares_know_where_pictures_end(
+    what: str, text: str, usual: str | float, other: str | float, name: str, value: str
+) -> None:
+    metadata = {**METADATA, f"anigender.{what}": text}
+    assert getattr(preprocessing(metadata), what) == other and getattr(preprocessing(METADATA), what) == usual
+    with pytest.raises(ValueError, match=f"anigender.{what} is {other!r} with .*{name} {value}.*: leave it out"):
         preprocessing({**metadata, f"anigender.{name}": value})
 
 

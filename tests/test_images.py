@@ -256,6 +256,35 @@ def test_a_box_larger_than_the_picture_shows_it_small_in_its_middle(cut: str, mo
 
 
 @pytest.mark.parametrize("cut", ["one by one", "at once"])
+@pytest.mark.parametrize(
+    ("box", "scale"),
+    [
+        ([0, 0, 40, 40], 1.5),  # all of the picture
+        ([-9, -9, 49, 49], 1.5),  # more than that
+        ([1, 0, 41, 40], 1.25),  # a fortieth of its side away from the left edge: half-way
+        ([2, 0, 42, 40], 1.0),  # a twentieth
+        ([0, 0, 40, 20], 1.0),  # cut on three sides
+        ([10, 10, 30, 30], 1.0),
+    ],
+)
+def test_a_head_that_the_picture_cuts_on_all_sides_may_be_taken_for_a_larger_one(
+    cut: str, box: list[float], scale: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if cut == "at once":
+        monkeypatch.setattr(module, "on_host", lambda batch: False)
+    picture = ramp(40, 40)
+    (x0, y0, x1, y1), side = box, max(box[2] - box[0], box[3] - box[1]) * scale
+    middle_x, middle_y = (x0 + x1) / 2, (y0 + y1) / 2
+    larger = [middle_x - side / 2, middle_y - side / 2, middle_x + side / 2, middle_y + side / 2]
+    for margin, below in ((1.0, 0.0), (1.5, 0.25)):
+        found, expected = (
+            head_crops(picture, Faces.from_boxes([[own]], [(40, 40)]), 24, margin, below, "mean", cut_scale)
+            for own, cut_scale in ((box, 1.5), (larger, 1.0))
+        )
+        assert float((found - expected).abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("cut", ["one by one", "at once"])
 @pytest.mark.parametrize("side", [1e3, 1e5, 1e7])
 def test_a_huge_box_is_no_trouble(cut: str, side: float, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole picture is less than one pixel of the crop: its colours remain, and no memory is needed for it."""
@@ -288,7 +317,7 @@ def test_crops_of_odd_pictures(shape: tuple[int, int]) -> None:
 @pytest.mark.parametrize(("size", "margin"), [(0, 1.0), (-4, 1.0), (8, 0.0), (8, -1.0)])
 def test_size_and_margin_must_be_positive(size: int, margin: float) -> None:
     faces = Faces.from_boxes([[[0, 0, 4, 4]]], [(8, 8)])
-    with pytest.raises(ValueError, match=f"size is {size} and margin {margin}, both must be positive"):
+    with pytest.raises(ValueError, match=f"size is {size}, margin {margin} and cut_scale 1.0, all must be positive"):
         head_crops(torch.zeros(1, 8, 8, 3), faces, size, margin)
 
 

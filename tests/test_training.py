@@ -400,24 +400,32 @@ def test_heads_may_be_alone() -> None:
     assert ((sides > 0.8) & (sides < 1.4)).float().mean() > 0.7
 
 
-def test_training_sees_what_inference_sees(tmp_path: Path) -> None:
-    generator = torch.Generator().manual_seed(0)
-    small = torch.rand(1, 3, 12, 12, generator=generator)
+@pytest.mark.parametrize(
+    ("box", "cells"),
+    [
+        ([90.0, 80.0, 150.0, 140.0], 12),
+        ([170.0, 20.0, 230.0, 80.0], 12),
+        ([10.0, 175.0, 70.0, 235.0], 12),
+        ([0.0, 0.0, 240.0, 240.0], 3),  # all of the picture
+    ],
+)
+@pytest.mark.parametrize("outside", OUTSIDES)
+def test_training_sees_what_inference_sees(box: list[float], cells: int, outside: str) -> None:
+    small = torch.rand(1, 3, cells, cells, generator=torch.Generator().manual_seed(0))
     pixels = torch.nn.functional.interpolate(small, (240, 240), mode="bicubic").clamp(0, 1)[0].permute(1, 2, 0)
     rgba = torch.cat((pixels * 255, torch.full((240, 240, 1), 255.0)), 2).to(torch.uint8)
-    framing = (gender_file.SIZE, gender_file.MARGIN, gender_file.BELOW)
-    for box in ([90.0, 80.0, 150.0, 140.0], [170.0, 20.0, 230.0, 80.0], [10.0, 175.0, 70.0, 235.0]):
-        head = np.array(box, np.float32)
-        kept = crops.cut(rgba.numpy(), head[None])
-        extent = np.array([crops.extent_of(head, CACHE_MARGIN, 240, 240)], np.float32)
-        faces = Faces.from_boxes([[box]], [(240, 240)])
-        for outside in OUTSIDES:
-            seen = head_crops(check([rgba[..., :3]]), faces, *framing, outside)
-            told = plain(gender_file.surrounded(kept, extent, outside)[[0]], *framing)
-            apart = (told - seen).abs()
-            # Where the mean colour begins, they may differ by a pixel.
-            assert apart.mean() < 0.01
-            assert (apart.amax(1) > 0.03).float().mean() < (0.05 if outside == "mean" else 0.001)
+    framing = gender_file.Framing(outside=outside)
+    head = np.array(box, np.float32)
+    kept = crops.cut(rgba.numpy(), head[None])
+    extent = np.array([crops.extent_of(head, CACHE_MARGIN, 240, 240)], np.float32)
+    faces = Faces.from_boxes([[box]], [(240, 240)])
+    seen = head_crops(check([rgba[..., :3]]), faces, *framing)
+    scales = gender_file.cut_scales(extent, framing.cut_scale)
+    told = plain(gender_file.surrounded(kept, extent, outside)[[0]], *framing[:3], scales=scales)
+    apart = (told - seen).abs()
+    # Where the mean colour begins, they may differ by a pixel.
+    assert apart.mean() < 0.01
+    assert (apart.amax(1) > 0.03).float().mean() < (0.05 if outside == "mean" else 0.001)
 
 
 def test_the_head_window_is_where_the_head_is() -> None:
@@ -431,7 +439,7 @@ def test_the_head_window_is_where_the_head_is() -> None:
 def test_going_on_from_a_net_that_saw_heads_alone(tmp_path: Path) -> None:
     torch.manual_seed(0)
     heads_only, wide = GenderNet().eval(), GenderNet(head=student.head_window()).eval()
-    gender_file.save_gender(heads_only, 1.0, 0.0, tmp_path / "a.safetensors", (96, 1.0, 0.0))
+    gender_file.save_gender(heads_only, 1.0, 0.0, tmp_path / "a.safetensors", gender_file.Framing(96, 1.0, 0.0))
     student.begin_from(wide, tmp_path / "a.safetensors")
     before = GenderNet(head=student.head_window())
     before.load_state_dict(wide.state_dict())

@@ -39,7 +39,7 @@ class Classifier:
     Attributes:
         size: input side in pixels.
         margin, below: how many box sides a crop shows, and how far its centre lies under the box's.
-        framing, resample, outside: how crops are made (:func:`~.framing.classifier_crops`).
+        framing, resample, outside, cut_scale: how crops are made (:func:`~.framing.classifier_crops`).
         probabilities: the net gives probabilities rather than logits.
         mean, std, bgr: how crops are normalised, and whether their channels are turned round before.
         columns: the places of female and male among two outputs.
@@ -58,6 +58,7 @@ class Classifier:
         self.framing = settings.framing
         self.resample = settings.resample
         self.outside = settings.outside
+        self.cut_scale = settings.cut_scale
         self.output = settings.output
         self.probabilities = settings.output == "probabilities"
         self.columns = settings.columns

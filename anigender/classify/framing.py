@@ -23,7 +23,10 @@ AT_ONCE = 1 << 25  # values of regions that are resized together
 
 
 class Framed(Protocol):
-    """What is asked of a classifier; its ``below``, ``framing``, ``resample`` and ``outside`` may be absent."""
+    """What is asked of a classifier.
+
+    Its ``below``, ``framing``, ``resample``, ``outside`` and ``cut_scale`` may be absent.
+    """
 
     size: int
     margin: float
@@ -45,7 +48,7 @@ def classifier_crops(images: Images | Batch, faces: Faces, classifier: Framed) -
         images: the batch in which the faces were found.
         faces: their boxes, on the images' device.
         classifier: says ``size``, ``margin``, and perhaps ``below``, ``framing`` and ``resample``
-            (:data:`~.preprocessing.SETTINGS`); with plain squares ``outside`` too.
+            (:data:`~.preprocessing.SETTINGS`); with plain squares ``outside`` and ``cut_scale`` too.
 
     Returns:
         ``[N, 3, size, size]`` float32 in 0-1 on the images' device, in the faces' order.
@@ -53,7 +56,8 @@ def classifier_crops(images: Images | Batch, faces: Faces, classifier: Framed) -
     framing, resample = _framing(classifier)
     size, margin, below = classifier.size, classifier.margin, getattr(classifier, "below", 0.0)
     if samples(classifier):
-        return head_crops(images, faces, size, margin, below, getattr(classifier, "outside", "edge"))
+        outside, cut_scale = getattr(classifier, "outside", "edge"), getattr(classifier, "cut_scale", 1.0)
+        return head_crops(images, faces, size, margin, below, outside, cut_scale)
     batch = images if isinstance(images, Batch) else check(images)
     if faces.images != len(batch):
         raise ValueError(f"the faces belong to {faces.images} images, {len(batch)} were given")

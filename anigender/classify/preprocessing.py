@@ -29,6 +29,7 @@ SETTINGS = {
     "framing": "head (default): a square around the head; top-left: the box resized by its shorter side, and cut",
     "resample": "bilinear (default, antialiased), lanczos (antialiased, as Pillow's) or lanczos4 (as OpenCV's)",
     "outside": "where the picture ends: edge (default, which is repeated) or mean (the colour of what is shown of it)",
+    "cut_scale": "how many times as large as its box a head is taken for where the picture cuts it on all sides (1)",
     "output": "logits or probabilities (default: seen from the answers)",
     "head_activation": "between the linear layers of a head (default: the architecture's)",
     "stem": "auto (default), strided or plain: whether a ResNet's stem strides and pools",
@@ -59,6 +60,7 @@ class Preprocessing:
     framing: str
     resample: str
     outside: str
+    cut_scale: float
     output: str
 
 
@@ -81,8 +83,12 @@ def preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
     (temperature,) = _numbers({PREFIX + "temperature": "1", **metadata}, "temperature", 1, 1e-3, 1e3)
     framing, resample = _choice(metadata, "framing", FRAMINGS), _choice(metadata, "resample", RESAMPLES)
     outside = _choice(metadata, "outside", OUTSIDES)
-    if outside != OUTSIDES[0] and (framing, resample) != (FRAMINGS[0], RESAMPLES[0]):
-        raise ValueError(f"{PREFIX}outside is {outside!r} with framing {framing} and resample {resample}: leave it out")
+    (cut_scale,) = _numbers({PREFIX + "cut_scale": "1", **metadata}, "cut_scale", 1, 0.5, 4)
+    if (framing, resample) != (FRAMINGS[0], RESAMPLES[0]):
+        for name, value, usual in (("outside", outside, OUTSIDES[0]), ("cut_scale", cut_scale, 1.0)):
+            if value != usual:
+                where = f"with framing {framing} and resample {resample}"
+                raise ValueError(f"{PREFIX}{name} is {value!r} {where}: leave it out")
     return Preprocessing(
         size=int(size),
         margin=margin,
@@ -95,6 +101,7 @@ def preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
         framing=framing,
         resample=resample,
         outside=outside,
+        cut_scale=cut_scale,
         output=_choice(metadata, "output", OUTPUTS),
     )
 

@@ -105,6 +105,15 @@ def tight_squares(count: int, share: float, rng: np.random.Generator) -> np.ndar
     return np.where((rng.random(count) < share)[:, None], squares, (1.0, 0.0, 0.0)).astype(np.float32)
 
 
+def enlarged(squares: np.ndarray, most: float, rng: np.random.Generator) -> np.ndarray:
+    """Squares ``[n, 3]`` of :func:`tight_squares`, those within a head up to ``most`` times as large.
+
+    So a face that fills its picture is seen at sizes from the one that the picture suggests to nearly its own.
+    """
+    factor = np.where(squares[:, :1] < 1, rng.uniform(1, most, (len(squares), 1)), 1)
+    return np.concatenate((squares[:, :1] * factor, squares[:, 1:]), 1).astype(np.float32)
+
+
 def vary_surroundings(
     crops: Tensor,
     extents: np.ndarray,
@@ -148,13 +157,24 @@ def vary_surroundings(
     return surround(crops, extents, fills)
 
 
-def plain(crops: Tensor, size: int, margin: float = 1.0, below: float = 0.0, shown: float = CACHE_MARGIN) -> Tensor:
-    """The framing that inference uses, from cached uint8 RGBA crops over white, as RGB in 0-1."""
+def plain(
+    crops: Tensor,
+    size: int,
+    margin: float = 1.0,
+    below: float = 0.0,
+    shown: float = CACHE_MARGIN,
+    scales: Tensor | None = None,
+) -> Tensor:
+    """The framing that inference uses, from cached uint8 RGBA crops over white, as RGB in 0-1.
+
+    Where ``scales [B]`` are given, heads are taken for so many times as large as they are.
+    """
     x = crops.float() / 255
     n = len(x)
     zeros = torch.zeros(n)
-    shift = torch.tensor([0.0, below]).expand(n, 2)
-    x = frame(x, size, torch.full((n,), margin), shift, zeros, zeros.bool(), shown=shown)
+    sides = torch.ones(n) if scales is None else scales
+    shift = torch.stack((zeros, sides * below), 1)
+    x = frame(x, size, sides * margin, shift, zeros, zeros.bool(), shown=shown)
     return x[:, :3] * x[:, 3:] + (1 - x[:, 3:])
 
 

@@ -11,14 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from ..crops.augment import augment, mix, tight_squares, vary_surroundings
+from ..crops.augment import augment, enlarged, mix, tight_squares, vary_surroundings
 from ..crops.crops import Crops
 from ..crops.store import Pixels
 from ..workers import single_threaded
 from .file import BELOW, MARGIN, SIZE
 
 ALONE = 0.25  # of a batch are seen as if the picture ended around the head
-TIGHT = 0.2  # of a batch are seen as if the picture ended within the head, and that were the head
+TIGHT = 0.3  # of a batch are seen as if the picture ended within the head, and that were the head
+WIDEST_CUT = 1.4  # of those, over what is shown of the head: around what inference takes, CUT_SCALE
 WHOLE = np.array([[0, 0, 1, 1]], np.float32)
 LABELLED, UNLABELLED = 128, 32  # views in a batch, two of each character and of each unlabelled face
 
@@ -123,6 +124,7 @@ class Draws(IterableDataset):
                 origin = torch.cat((origin, torch.full_like(more, -1)))
             squares = tight_squares(len(pixels), TIGHT, rng)
             pixels = vary_surroundings(pixels, extents, rng, ALONE, squares)
-            views = augment(pixels, self.size, rng, generator, self.strength, MARGIN, BELOW, squares=squares)
+            taken = enlarged(squares, WIDEST_CUT, rng)
+            views = augment(pixels, self.size, rng, generator, self.strength, MARGIN, BELOW, squares=taken)
             mix(views, target, identity, rng, self.mixed)
             yield views, target, identity, torch.where(identity < 0, -1, origin)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from ...classify import Classifier
 from ...classify.gendernet import GenderNet, build
 from ...evaluate.metrics import fit_calibration
-from ...images import OUTSIDES
+from ...images import OUTSIDES, larger_where_cut
 from ...inference import mixed_precision, placed, ready
 from ...quantised import written
 from ...weights import read_weights, save_weights
@@ -25,9 +26,20 @@ from ..ranges import of_classifier
 SIZE = 112
 MARGIN, BELOW = 1.5, 0.17  # the head, the shoulders and the collar: clothes tell where a face does not
 OUTSIDE = "mean"  # where a picture ends: its edge, repeated, looks like nothing drawn, and in each game in its own way
+CUT_SCALE = 1.2  # what a picture that is cut to a face shows of the head, taken for this many times as large
 MEAN, STD = 0.5, 0.25
 AT_ONCE = 128  # crops
 SHOWN = 512  # of them say how large activations get
+
+
+class Framing(NamedTuple):
+    """What a net sees of a head: the settings of these names (:data:`~anigender.classify.SETTINGS`)."""
+
+    size: int = SIZE
+    margin: float = MARGIN
+    below: float = BELOW
+    outside: str = OUTSIDE
+    cut_scale: float = CUT_SCALE
 
 
 def normalise(x: Tensor, device: str) -> Tensor:
@@ -44,11 +56,17 @@ def predict(
     margin: float = MARGIN,
     below: float = BELOW,
     flip: bool = False,
+    scales: Tensor | None = None,
 ) -> Tensor:
-    """A net's logits (``[N, 2]`` for genders) of cached crops, plainly framed; ``flip``: mean with mirrored ones."""
+    """A net's logits (``[N, 2]`` for genders) of cached crops, plainly framed; ``flip``: mean with mirrored ones.
+
+    ``scales [N]``: how many times as large as they are heads are taken for (:func:`cut_scales`).
+    """
     out = []
     for start in range(0, len(pixels), AT_ONCE):
-        x = normalise(plain(pixels[start : start + AT_ONCE], size, margin, below), device)
+        part = slice(start, start + AT_ONCE)
+        own = None if scales is None else scales[part]
+        x = normalise(plain(pixels[part], size, margin, below, scales=own), device)
         with mixed_precision(device):
             logits = model(x).float()
             if flip:
@@ -67,10 +85,24 @@ def calibrate(data: Path, source: Path, output: Path, detector: str = "auto", de
     tensors, metadata = read_weights(source)
     net, framing = placed(build(tensors).eval(), device), framing_of(metadata)
     _, judge = labelled_crops(data, detector, output.parent)
-    outside = metadata.get("anigender.outside", OUTSIDES[0])
-    pixels = surrounded(judge.pixels, judge.extents, outside, *framing[1:])
-    calibration = fit_calibration(predict(net, pixels, device, *framing), judge.labels)
-    save_gender(net, *calibration, output, framing, pixels, outside)
+    pixels = surrounded(judge.pixels, judge.extents, framing.outside, framing.margin, framing.below)
+    scales = cut_scales(judge.extents, framing.cut_scale)
+    logits = predict(net, pixels, device, framing.size, framing.margin, framing.below, scales=scales)
+    save_gender(net, *fit_calibration(logits, judge.labels), output, framing, pixels)
+
+
+def cut_scales(extents: np.ndarray | None, cut_scale: float = CUT_SCALE) -> Tensor | None:
+    """How many times as large as they are heads are taken for, ``[N]``, as :func:`~anigender.images.head_crops` does.
+
+    Args:
+        extents: ``[N, 4]`` where the picture lies in each cached crop; None where that is not known, for None.
+        cut_scale: of a head that the picture cuts on all sides.
+    """
+    if extents is None:
+        return None
+    half = 0.5 / CACHE_MARGIN
+    gaps = np.concatenate((0.5 - half - extents[:, :2], extents[:, 2:] - 0.5 - half), 1) * CACHE_MARGIN
+    return larger_where_cut(torch.from_numpy(gaps), cut_scale)
 
 
 def surrounded(
@@ -90,10 +122,16 @@ def surrounded(
     return FlatOutside(pixels, extents, (0.5 - half, middle - half, 0.5 + half, middle + half))
 
 
-def framing_of(metadata: Mapping[str, str]) -> tuple[int, float, float]:
-    """Input size, margin and how far below the head's a crop's centre lies, as a classifier's file declares them."""
-    size, margin, below = (float(metadata.get(f"anigender.{name}", 0)) for name in ("input_size", "margin", "below"))
-    return int(size), margin, below
+def framing_of(metadata: Mapping[str, str]) -> Framing:
+    """What a classifier's net sees, as its file declares it."""
+    own = {name.removeprefix("anigender."): text for name, text in metadata.items()}
+    return Framing(
+        int(float(own["input_size"])),
+        float(own["margin"]),
+        float(own.get("below", 0)),
+        own.get("outside", OUTSIDES[0]),
+        float(own.get("cut_scale", 1)),
+    )
 
 
 def save_gender(
@@ -101,9 +139,8 @@ def save_gender(
     temperature: float,
     bias: float,
     output: Path,
-    framing: tuple[int, float, float] = (SIZE, MARGIN, BELOW),
+    framing: Framing | None = None,
     shown: Pixels | None = None,
-    outside: str = OUTSIDE,
 ) -> None:
     """The net in half precision with its preprocessing and calibration, as one safetensors file.
 
@@ -111,12 +148,11 @@ def save_gender(
         model: the net.
         temperature, bias: of :func:`~anigender.evaluate.metrics.fit_calibration`.
         output: the file.
-        framing: input size, margin and how far below the head's the crops' centre lies.
+        framing: what it sees; as the embedded net's where None.
         shown: cached crops, :func:`surrounded` as the net sees them, by which to learn how large its activations get;
             without, CPUs compute in floats.
-        outside: what crops show where there is no picture.
     """
-    size, margin, below = framing
+    framing = framing or Framing()
     state = half_precision(model)
     # The bias goes into the last layer, the temperature into the metadata, where a reader finds it.
     state["fc.bias"] = (model.fc.bias.detach() + model.fc.bias.new_tensor([0.0, bias])).half()
@@ -124,10 +160,11 @@ def save_gender(
         "anigender.kind": "classifier",
         "anigender.architecture": "gendernet",
         "anigender.labels": "female,male",
-        "anigender.input_size": str(size),
-        "anigender.margin": str(margin),
-        "anigender.below": str(below),
-        "anigender.outside": outside,
+        "anigender.input_size": str(framing.size),
+        "anigender.margin": str(framing.margin),
+        "anigender.below": str(framing.below),
+        "anigender.outside": framing.outside,
+        "anigender.cut_scale": str(framing.cut_scale),
         "anigender.mean": ",".join([str(MEAN)] * 3),
         "anigender.std": ",".join([str(STD)] * 3),
         "anigender.channel_order": "RGB",
@@ -135,6 +172,6 @@ def save_gender(
     }
     if shown is not None:
         net = ready(build({name: value.float() for name, value in state.items()}), "cpu", torch.float32)
-        crops = (plain(shown[i : i + AT_ONCE], *framing) for i in range(0, min(SHOWN, len(shown)), AT_ONCE))
+        crops = (plain(shown[i : i + AT_ONCE], *framing[:3]) for i in range(0, min(SHOWN, len(shown)), AT_ONCE))
         metadata |= written(of_classifier(Classifier(net, metadata), crops))
     save_weights(output, state, metadata)

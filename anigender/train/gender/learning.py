@@ -128,7 +128,8 @@ class Epoch(Dataset):
 
 def _metadata(classifier: Classifier) -> dict[str, str]:
     """The framing alone, as metadata."""
-    values = {name: getattr(classifier, name) for name in ("margin", "below", "framing", "resample", "outside")}
+    names = ("margin", "below", "framing", "resample", "outside", "cut_scale")
+    values = {name: getattr(classifier, name) for name in names}
     values |= {"input_size": classifier.size, "mean": "0,0,0", "std": "1,1,1"}
     return {f"anigender.{name}": str(value) for name, value in values.items()}
 

@@ -22,14 +22,13 @@ from tqdm import tqdm
 
 from ...classify.gendernet import build
 from ...evaluate.metrics import fit_calibration, gender_figures
-from ...images import OUTSIDES
 from ...inference import mixed_precision, placed
 from ...weights import read_weights
 from ..checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
 from ..crops.crops import labelled_crops, unlabelled_crops
 from ..crops.store import Pixels
 from .draws import LABELLED, Draws
-from .file import SIZE, calibrated, framing_of, normalise, predict, save_gender, surrounded
+from .file import SIZE, calibrated, cut_scales, framing_of, normalise, predict, save_gender, surrounded
 from .learning import WARM_UP
 from .outliers import LossHistory, trust
 from .student import Student, begin_from, contrast
@@ -72,8 +71,9 @@ def teachings(options: Options, unlabelled: Pixels, extents: np.ndarray | None =
         tensors, metadata = read_weights(path)
         net = placed(build(tensors).eval(), options.device)
         framing = framing_of(metadata)
-        pixels = surrounded(unlabelled, extents, metadata.get("anigender.outside", OUTSIDES[0]), *framing[1:])
-        logits = predict(net, pixels, options.device, *framing, flip=True)
+        pixels = surrounded(unlabelled, extents, framing.outside, framing.margin, framing.below)
+        scales = cut_scales(extents, framing.cut_scale)
+        logits = predict(net, pixels, options.device, *framing[:3], flip=True, scales=scales)
         answers.append((logits / float(metadata["anigender.temperature"])).softmax(1))
     return torch.stack(answers).mean(0) if answers else None
 
@@ -131,7 +131,8 @@ def train(options: Options) -> None:
         size = SMALL if epoch < small_epochs else SIZE
         due = epoch >= options.own_labels_from and epoch % options.refresh == 0
         if len(unlabelled[0]) and not options.teachers and due:
-            logits = predict(average.model.net, surrounded(*unlabelled), device, size, flip=True)
+            scales = cut_scales(unlabelled[1])
+            logits = predict(average.model.net, surrounded(*unlabelled), device, size, flip=True, scales=scales)
             soft = calibrated(logits, temperature, bias)
             log.write(epoch=epoch, unlabelled_male=round(float((soft[:, 1] > 0.5).float().mean()), 4))
         if options.reweight and epoch >= WARM_UP * options.epochs:
@@ -175,7 +176,7 @@ def train(options: Options) -> None:
             running += (float(gender_loss.detach()), float(identity_loss.detach()), 1)
         del batches
         epoch += 1
-        logits = predict(average.model.net, judge.pixels, device, size)
+        logits = predict(average.model.net, judge.pixels, device, size, scales=cut_scales(judge.extents))
         temperature, bias = fit_calibration(logits, judge.labels)
         figures = gender_figures(calibrated(logits, temperature, bias), judge.labels)
         log.write(
