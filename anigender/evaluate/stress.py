@@ -16,6 +16,7 @@ from torch import Tensor
 from ..images import resize
 
 REGION = 4.0  # head sides kept around a head: enough for every box below and the usual margins
+LOWER = 0.06  # head sides that a face lies below the head's middle
 HEAD = 128  # pixels that a head has at most in a region, unless a classifier wants more
 
 
@@ -111,6 +112,21 @@ def _framed(scale: float, right: float = 0.0, down: float = 0.0) -> Callable[[Te
     return changed
 
 
+def _cut(scale: float) -> Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """The picture cut to a square ``scale`` times as large as the head's, a little lower, which is the box then."""
+
+    def changed(image: Tensor, box: Tensor) -> tuple[Tensor, Tensor]:
+        side = float((box[2:] - box[:2]).max())
+        middle = (box[:2] + box[2:]) / 2 + torch.tensor([0.0, LOWER * side])
+        ends = torch.tensor([image.shape[1], image.shape[0]])
+        low = (middle - scale * side / 2).round().long().clamp(min=0).minimum(ends - 1)
+        high = (middle + scale * side / 2).round().long().minimum(ends).maximum(low + 1)
+        part = image[int(low[1]) : int(high[1]), int(low[0]) : int(high[0])]
+        return part, torch.tensor([0.0, 0.0, part.shape[1], part.shape[0]])
+
+    return changed
+
+
 STRESSES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "greyscale": _through_pillow(lambda picture: picture.convert("L")),
     "blur by a 64th of the head": _blurred(64),
@@ -125,6 +141,8 @@ STRESSES: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
     "box x 1.35": _framed(1.35),
     "box moved by 0.12 to the right": _framed(1.0, 0.12),
     "box moved by 0.12 upwards": _framed(1.0, 0.0, -0.12),
+    "picture cut to 0.8 of the head": _cut(0.8),
+    "picture cut to 0.65 of the head": _cut(0.65),
 }
 # Framings over the one a classifier was trained with.
 MARGINS = (0.75, 0.85, 0.93, 1.0, 1.08, 1.17, 1.33, 1.5)
