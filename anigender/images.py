@@ -208,9 +208,9 @@ def head_crops(
     """Square crops around all faces of a batch: the one place that turns a box into what a classifier sees.
 
     A crop is centred on its box, or ``below`` box sides under that, and ``margin`` times as wide as the box's longer
-    side; where it leaves the picture, the picture's own edge is repeated, or the mean colour of what is shown of it. On
-    the CPU each crop is cut at whole pixels and resampled with an antialiasing filter; on other devices all crops of a
-    batch are sampled at once (:mod:`anigender.texture`), and the host waits for nothing.
+    side; where it leaves the picture, the picture's own edge is repeated, or the mean colour of what is shown of it. It
+    begins and ends at whole pixels. On the CPU each crop is cut and resampled with an antialiasing filter; on other
+    devices all crops of a batch are sampled at once (:mod:`anigender.texture`), and the host waits for nothing.
 
     Args:
         images: the batch in which the faces were found.
@@ -251,19 +251,19 @@ def head_crops(
     if below:
         centres = centres + torch.stack((torch.zeros_like(sides), sides * below), 1)
     sides = sides * margin
+    corners, sides = (centres - sides[:, None] / 2).round(), sides.round().clamp(min=1)  # bytes are cut at whole pixels
     if on_host(batch):
-        return _cut(batch, faces.image_index, centres, sides, size, outside == "mean")
-    return batch.texture.crops(moved(faces.image_index, batch.device), centres, sides, size, outside == "mean")
+        return _cut(batch, faces.image_index, corners, sides, size, outside == "mean")
+    return batch.texture.crops(moved(faces.image_index, batch.device), corners, sides, size, outside == "mean")
 
 
-def _cut(batch: Batch, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, flat: bool) -> Tensor:
+def _cut(batch: Batch, image_index: Tensor, corners: Tensor, sides: Tensor, size: int, flat: bool) -> Tensor:
     """The crops by cutting and shrinking bytes: a few tenths of a millisecond each."""
     rows_by_image: dict[int, list[int]] = {}
     for row, image in enumerate(image_index.tolist()):
         rows_by_image.setdefault(image, []).append(row)
     crops = torch.empty(len(sides), 3, size, size, dtype=torch.uint8)
-    lows = (centres - sides[:, None] / 2).round().long().tolist()
-    extents = sides.round().clamp(min=1).long().tolist()
+    lows, extents = corners.long().tolist(), sides.long().tolist()
     for group in batch.groups:
         height, width = group.pixels.shape[1:3]
         for place, image in enumerate(group.index):

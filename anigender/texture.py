@@ -35,14 +35,14 @@ class Texture:
     levels: Tensor
 
     def crops(
-        self, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, flat_outside: bool = False
+        self, image_index: Tensor, corners: Tensor, sides: Tensor, size: int, flat_outside: bool = False
     ) -> Tensor:
         """Square crops, sampled at four points per pixel from the level that has at least one pixel per point.
 
         Args:
             image_index: ``[N]`` int64.
-            centres: ``[N, 2]`` x and y in pixels of the original picture.
-            sides: ``[N]`` likewise.
+            corners: ``[N, 2]`` x and y of their upper left corners in whole pixels of the original picture.
+            sides: ``[N]`` likewise, from 1.
             size: side of a crop in pixels.
             flat_outside: show the mean colour of what is seen beyond a picture, rather than its edge again.
 
@@ -53,20 +53,30 @@ class Texture:
         step = max(1, AT_ONCE // fine**2)
         parts = [
             self._sample(*rows, size, flat_outside)
-            for rows in zip(image_index.split(step), centres.split(step), sides.split(step), strict=True)
+            for rows in zip(image_index.split(step), corners.split(step), sides.split(step), strict=True)
         ]
         return torch.cat(parts).clamp_(0, 1) if parts else self.pixels.new_zeros(0, 3, size, size)
 
-    def _sample(self, image_index: Tensor, centres: Tensor, sides: Tensor, size: int, flat_outside: bool) -> Tensor:
+    def _sample(self, image_index: Tensor, corners: Tensor, sides: Tensor, size: int, flat_outside: bool) -> Tensor:
         fine = 2 * size
         level = (sides / fine).log2().ceil().clamp(0, self.levels.shape[1] - 1).long()
         place = self.levels[image_index, level]
         # A picture with fewer levels is sampled from its last one, whose number its own width tells.
         whole = self.levels[image_index, 0]
         shrunk = (whole[:, 2:] / place[:, 2:]).amax(1).log2().round().exp2()
-        steps = (torch.arange(fine, device=sides.device, dtype=torch.float32) + 0.5) / fine - 0.5
-        wanted = centres[..., None] + sides[:, None, None] * steps
-        inside = (wanted >= 0) & (wanted <= whole[:, 2:, None])
+        # What the picture has of the crop takes up whole pixels of it, as where regions are cut and shrunk.
+        ends, others = whole[:, 2:], corners + sides[:, None]
+        first = torch.minimum(corners.clamp(min=0), ends - 1)
+        last = torch.maximum(torch.minimum(others, ends), first + 1)
+        scale = size / sides[:, None]
+        before = ((first - corners) * scale).round().clamp(0, size - 1)
+        after = torch.minimum(((others - last) * scale).round().clamp(min=0), size - 1 - before)
+        points = (torch.arange(fine, device=sides.device, dtype=torch.float32) + 0.5) / 2
+        begin, end = before[..., None], (size - after)[..., None]
+        inside = (points >= begin) & (points <= end)
+        # Beyond the picture the crop's own pixels at its edge are repeated, not the picture's.
+        points = torch.where(inside, points, torch.minimum(torch.maximum(points, begin + 0.5), end - 0.5))
+        wanted = first[..., None] + (points - begin) * ((last - first)[..., None] / (end - begin))
         at = wanted / shrunk[:, None, None] - 0.5
         at = torch.minimum(at.clamp(min=0), place[:, 2:, None] - 1) + place[:, :2, None]
         extent = on_device([[self.pixels.shape[3]], [self.pixels.shape[2]]], at.device, torch.float32)
@@ -76,7 +86,6 @@ class Texture:
         out = out.view(3, -1, fine, fine).transpose(0, 1)
         if flat_outside:
             seen = inside[:, None, 0, None, :] & inside[:, None, 1, :, None]
-            seen |= ~seen.flatten(1).any(1)[:, None, None, None]  # a crop wholly outside shows the nearest pixels
             mean = (out * seen).sum((2, 3), keepdim=True) / seen.sum((2, 3), keepdim=True)
             out = torch.where(seen, out, mean)
         return F.avg_pool2d(out, 2)

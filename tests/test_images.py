@@ -375,19 +375,11 @@ def test_both_ways_of_cutting_agree(wave: tuple[Tensor, list[list[float]]], size
     batch = check([picture])
     faces = Faces.from_boxes([boxes], batch.sizes)
     exact, sampled = head_crops(batch, faces, size, margin), sampled_crops(batch, faces, size, margin)
-    centres = (faces.boxes[:, :2] + faces.boxes[:, 2:]) / 2
-    sides = (faces.boxes[:, 2:] - faces.boxes[:, :2]).amax(1).clamp(min=1.0) * margin
     assert exact.shape == sampled.shape == (len(boxes), 3, size, size)
-    # Whole pixels against fractions of them: a crop may be off by a pixel of the picture, and where it leaves the
-    # picture by half a pixel of its own; the picture changes by at most 1/160 per pixel and axis.
-    apart = (exact - sampled).abs().amax((1, 2, 3))
-    low, high = centres - sides[:, None] / 2, centres + sides[:, None] / 2
-    inside = ((low >= 1) & (high <= torch.tensor([picture.shape[1], picture.shape[0]]) - 1)).all(1)
-    off = 1.5 + torch.where(inside, 0.0, 0.5 * sides / size)
-    assert bool((apart <= 2 * off / 160 + 2 / 255).all())
-    # One pixel at each edge of the picture may be one or the other, and the mean is that of whole pixels.
+    # Two filters lean on different neighbours, and bytes are rounded on one side; 0.019 is the most that was seen.
+    assert float((exact - sampled).abs().max()) <= 0.025
     exact, sampled = (cut(batch, faces, size, margin, outside="mean") for cut in (head_crops, sampled_crops))
-    assert bool(((exact - sampled).abs().mean((1, 2, 3)) <= 2 * off / 160 + 2 / 255 + 4 / size).all())
+    assert float((exact - sampled).abs().max()) <= 0.025
 
 
 @settings(max_examples=30)
