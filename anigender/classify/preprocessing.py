@@ -29,7 +29,7 @@ SETTINGS = {
     "framing": "head (default): a square around the head; top-left: the box resized by its shorter side, and cut",
     "resample": "bilinear (default, antialiased), lanczos (antialiased, as Pillow's) or lanczos4 (as OpenCV's)",
     "outside": "where the picture ends: edge (default, which is repeated) or mean (the colour of what is shown of it)",
-    "cut_scale": "how many times as large as its box a head is taken for where the picture cuts it on all sides (1)",
+    "cut_scale": "how many times as large as its box a head is that the picture cuts on all sides (default: 1)",
     "output": "logits or probabilities (default: seen from the answers)",
     "head_activation": "between the linear layers of a head (default: the architecture's)",
     "stem": "auto (default), strided or plain: whether a ResNet's stem strides and pools",
