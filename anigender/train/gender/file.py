@@ -85,10 +85,33 @@ def calibrate(data: Path, source: Path, output: Path, detector: str = "auto", de
     tensors, metadata = read_weights(source)
     net, framing = placed(build(tensors).eval(), device), framing_of(metadata)
     _, judge = labelled_crops(data, detector, output.parent)
-    pixels = surrounded(judge.pixels, judge.extents, framing.outside, framing.margin, framing.below)
-    scales = cut_scales(judge.extents, framing.cut_scale)
-    logits = predict(net, pixels, device, framing.size, framing.margin, framing.below, scales=scales)
-    save_gender(net, *fit_calibration(logits, judge.labels), output, framing, pixels)
+    calibration = fit_calibration(answers(net, judge.pixels, judge.extents, device, framing), judge.labels)
+    shown = surrounded(judge.pixels, judge.extents, framing.outside, framing.margin, framing.below)
+    save_gender(net, *calibration, output, framing, shown)
+
+
+def answers(
+    model: nn.Module,
+    pixels: Pixels,
+    extents: np.ndarray | None,
+    device: str,
+    framing: Framing | None = None,
+    flip: bool = False,
+) -> Tensor:
+    """A net's logits ``[N, 2]`` of cached crops, seen as at inference.
+
+    Args:
+        model: the net.
+        pixels: crops in which the picture's edge is repeated.
+        extents: ``[N, 4]`` where the picture lies in each; all of it where None.
+        device: where to compute.
+        framing: what it sees; as the embedded net's where None.
+        flip: the mean with the mirrored crops' logits.
+    """
+    framing = framing or Framing()
+    seen = surrounded(pixels, extents, framing.outside, framing.margin, framing.below)
+    scales = cut_scales(extents, framing.cut_scale)
+    return predict(model, seen, device, framing.size, framing.margin, framing.below, flip, scales)
 
 
 def cut_scales(extents: np.ndarray | None, cut_scale: float = CUT_SCALE) -> Tensor | None:

@@ -10,7 +10,7 @@ size learns the games it was shown more than the faces in them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from ..checkpoints import Average, Log, cosine, load_checkpoint, parameter_group
 from ..crops.crops import labelled_crops, unlabelled_crops
 from ..crops.store import Pixels
 from .draws import LABELLED, Draws
-from .file import SIZE, calibrated, cut_scales, framing_of, normalise, predict, save_gender, surrounded
+from .file import SIZE, Framing, answers, calibrated, framing_of, normalise, save_gender, surrounded
 from .learning import WARM_UP
 from .outliers import LossHistory, trust
 from .student import Student, begin_from, contrast
@@ -66,16 +66,13 @@ class Options:
 
 def teachings(options: Options, unlabelled: Pixels, extents: np.ndarray | None = None) -> Tensor | None:
     """What the teachers think of the unlabelled faces: the mean of their calibrated answers ``[N, 2]``, or None."""
-    answers = []
+    opinions = []
     for path in options.teachers:
         tensors, metadata = read_weights(path)
         net = placed(build(tensors).eval(), options.device)
-        framing = framing_of(metadata)
-        pixels = surrounded(unlabelled, extents, framing.outside, framing.margin, framing.below)
-        scales = cut_scales(extents, framing.cut_scale)
-        logits = predict(net, pixels, options.device, *framing[:3], flip=True, scales=scales)
-        answers.append((logits / float(metadata["anigender.temperature"])).softmax(1))
-    return torch.stack(answers).mean(0) if answers else None
+        logits = answers(net, unlabelled, extents, options.device, framing_of(metadata), flip=True)
+        opinions.append((logits / float(metadata["anigender.temperature"])).softmax(1))
+    return torch.stack(opinions).mean(0) if opinions else None
 
 
 def learning_rate_at(epoch: float, small_epochs: int, epochs: int) -> float:
@@ -94,7 +91,6 @@ def train(options: Options) -> None:
     device = options.device
     options.output.parent.mkdir(parents=True, exist_ok=True)
     learn, judge = labelled_crops(options.data, options.detector, options.output.parent, options.hold_out)
-    judge = replace(judge, pixels=surrounded(judge.pixels, judge.extents))
     unlabelled = unlabelled_crops(options.data, options.output.parent)
     names = {name: i for i, name in enumerate(sorted({p.character for p in learn.pictures}))}
     identities = torch.tensor([names[p.character] for p in learn.pictures])
@@ -131,8 +127,7 @@ def train(options: Options) -> None:
         size = SMALL if epoch < small_epochs else SIZE
         due = epoch >= options.own_labels_from and epoch % options.refresh == 0
         if len(unlabelled[0]) and not options.teachers and due:
-            scales = cut_scales(unlabelled[1])
-            logits = predict(average.model.net, surrounded(*unlabelled), device, size, flip=True, scales=scales)
+            logits = answers(average.model.net, *unlabelled, device, Framing(size), flip=True)
             soft = calibrated(logits, temperature, bias)
             log.write(epoch=epoch, unlabelled_male=round(float((soft[:, 1] > 0.5).float().mean()), 4))
         if options.reweight and epoch >= WARM_UP * options.epochs:
@@ -176,7 +171,7 @@ def train(options: Options) -> None:
             running += (float(gender_loss.detach()), float(identity_loss.detach()), 1)
         del batches
         epoch += 1
-        logits = predict(average.model.net, judge.pixels, device, size, scales=cut_scales(judge.extents))
+        logits = answers(average.model.net, judge.pixels, judge.extents, device, Framing(size))
         temperature, bias = fit_calibration(logits, judge.labels)
         figures = gender_figures(calibrated(logits, temperature, bias), judge.labels)
         log.write(
@@ -190,7 +185,8 @@ def train(options: Options) -> None:
         tqdm.write(f"epoch {epoch}: {figures.as_dict()}")
         if size == SIZE and figures.balanced_accuracy >= best:
             best = figures.balanced_accuracy
-            save_gender(average.model.net, temperature, bias, options.output, shown=judge.pixels)
+            shown = surrounded(judge.pixels, judge.extents)
+            save_gender(average.model.net, temperature, bias, options.output, shown=shown)
         state = {
             "model": model.state_dict(),
             "average": average.model.state_dict(),
