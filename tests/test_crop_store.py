@@ -177,7 +177,7 @@ def test_what_cannot_be_learned_from_is_explained(rows: list[tuple[str, str]], m
 
 
 def test_no_unlabelled_faces_are_none(tmp_path: Path) -> None:
-    assert [len(part) for part in unlabelled_crops(tmp_path, tmp_path)] == [0, 0]
+    assert [len(part) for part in unlabelled_crops(tmp_path, tmp_path)] == [0, 0, 0]
 
 
 def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:

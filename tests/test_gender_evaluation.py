@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +20,15 @@ from PIL import Image
 
 import anigender.cli.evaluate as cli
 from anigender.cli import main
+from anigender.datasets import judged
 from anigender.datasets.labelled import Picture
 from anigender.detect.whole_image import WholeImage
+from anigender.digests import sha256
 from anigender.evaluate.bootstrap import interval
 from anigender.evaluate.curves import precision_recall, reliability, roc
 from anigender.evaluate.gender import Answers, describe, evaluate_gender
 from anigender.evaluate.html_report import html_report, mistakes_sheet
+from anigender.evaluate.judged_faces import evaluate_judged_faces
 from anigender.evaluate.stress import HEAD, MARGINS, STRESSES, region
 from anigender.faces import Faces
 from anigender.images import Batch, check
@@ -311,3 +316,28 @@ def test_the_command_writes_report_and_figures(
         assert failed.exit_code == 2 and message in failed.output.replace("\n", " ")
     failed = CliRunner().invoke(main, ["evaluate", "detector", "--data", str(data), "--stress"])
     assert failed.exit_code == 2 and "are about gender" in failed.output
+
+
+def test_answers_are_measured_by_the_faces_that_people_were_sure_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "unlabelled").mkdir()
+    shard = tmp_path / "unlabelled" / "faces-0.tar"
+    levels = {"000000": 250, "000001": 250, "000008": 20, "000016": 240, "000024": 90, "000032": 10}
+    with tarfile.open(shard, "w") as archive:
+        for stem, level in levels.items():
+            stream = io.BytesIO()
+            Image.new("RGB", (30, 20), (level,) * 3).save(stream, "PNG")
+            member = tarfile.TarInfo(f"{stem}.webp")
+            member.size = len(stream.getvalue())
+            archive.addfile(member, io.BytesIO(stream.getvalue()))
+    assert evaluate_judged_faces(tmp_path, Brightness()) is None  # type: ignore[arg-type]
+    table = tmp_path / "faces.csv"
+    rows = ["000008.webp,1", "000016.webp,0.875", "000024.webp,0.5", "000032.webp,"]
+    table.write_text("\n".join(["file,male", *(f"faces-0.tar/{row}" for row in rows)]), "utf-8")
+    monkeypatch.setattr(judged, "FACES", table)
+    monkeypatch.setitem(judged.SHARDS, "faces-0.tar", sha256(shard))
+    # Bright is a woman to it. 0 is one, 8 and 16 are men; 1 is learned from, 24 nobody can tell, 32 is no face.
+    figures = evaluate_judged_faces(tmp_path, Brightness())  # type: ignore[arg-type]
+    assert figures is not None
+    assert (figures.count, figures.female_recall, figures.male_recall) == (3, 1.0, 0.5)

@@ -149,7 +149,7 @@ def train(options: Options) -> None:
     torch.manual_seed(options.seed)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     learn, judge = labelled_crops(options.data, options.detector, options.output.parent)
-    unlabelled, _ = unlabelled_crops(options.data, options.output.parent)
+    unlabelled = unlabelled_crops(options.data, options.output.parent).pixels
     student = Student()
     some = normalise(plain(learn.pixels[:: max(1, len(learn.pixels) // 500)], SIZE, MARGIN), "cpu")
     begin(student.net, ASSETS / "gender.safetensors", some, options.seed)

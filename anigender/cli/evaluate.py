@@ -56,6 +56,8 @@ def gender_table(figures: dict[str, Any]) -> list[str]:
         f"  {'pictures':<18}{'balanced':>9}{'women':>8}{'men':>8}{'ECE':>8}{'count':>8}",
     ]
     parts = {"head found": figures["found"], "misses are wrong": figures["all"], **figures["by_kind"]}
+    if "judged_faces" in figures:
+        parts["faces by eye"] = figures["judged_faces"]
     for name, own in parts.items():
         lines.append(
             f"  {name:<18}{own['balanced_accuracy']:>9.3f}{own['female_recall']:>8.3f}{own['male_recall']:>8.3f}"

@@ -18,6 +18,7 @@ from ..faces import Faces
 from ..pipeline import Pipeline
 from .bootstrap import interval
 from .curves import precision_recall, reliability, roc
+from .judged_faces import evaluate_judged_faces
 from .metrics import gender_figures
 from .stress import FRAMINGS, HEAD, MARGINS, REGION, STRESSES, region
 
@@ -95,7 +96,8 @@ def evaluate_gender(
         ``precision_recall``, ``reliability`` and ``by_head_size``, all on found heads; ``by``: by the columns asked
         for; ``stress``: by change, and ``stress_loss``, the balanced accuracy lost on average;
         ``by_margin``: by framing over the trained one, with the ``margin`` in head sides;
-        ``mistakes``: the surest wrong answers.
+        ``mistakes``: the surest wrong answers; ``judged_faces``: figures on the faces that
+        :func:`~.judged_faces.evaluate_judged_faces` knows, where ``val`` is measured and there are such faces.
 
     Raises:
         ValueError: no pictures, or the manifest has no such column.
@@ -124,6 +126,9 @@ def evaluate_gender(
         figures["by_margin"] = changed(data, pipeline, told, FRAMINGS, "margins")
         for scale, own in figures["by_margin"].items():
             own["margin"] = round(float(scale) * pipeline.classifier.margin, 3)
+    faces = None if everything or folders else evaluate_judged_faces(data, pipeline.classifier)
+    if faces is not None:
+        figures["judged_faces"] = faces.as_dict()
     return figures
 
 

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import logging
-import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from tqdm import tqdm
 
 from ...datasets.duplicates import listed
 from ...datasets.labelled import label_heads, read_pictures
 from ...datasets.picture import GENDERS, Picture, read_rgba
+from ...datasets.unlabelled import read_faces, shards
 from ...digests import sha256
 from ...faces import Faces
 from ...images import check, head_crops
@@ -172,33 +171,39 @@ def require_both(pictures: Sequence[Picture], which: str) -> None:
         )
 
 
-def unlabelled_crops(data: Path, folder: Path) -> tuple[Pixels, np.ndarray]:
-    """The unlabelled faces as cached crops ``[N, 4, K, K]``, and where their pictures lie in these ``[N, 4]``.
+class Unlabelled(NamedTuple):
+    """Faces of whom only the picture is given.
 
-    Each picture is taken for one head square.
+    Attributes:
+        pixels: cached crops ``[N, 4, K, K]``.
+        extents: ``[N, 4]`` where their pictures lie in these.
+        files: ``N`` times ``shard/name``.
+    """
+
+    pixels: Pixels
+    extents: np.ndarray
+    files: list[str]
+
+
+def unlabelled_crops(data: Path, folder: Path) -> Unlabelled:
+    """The unlabelled faces; each picture is taken for one head square.
 
     Args:
         data: the data folder.
         folder: where the crops are kept from run to run.
     """
-    shards = sorted((data / "unlabelled").glob("*.tar"))
-    if not shards:
-        return torch.zeros(0, 4, CACHE_SIZE, CACHE_SIZE, dtype=torch.uint8), np.zeros((0, 4), np.float32)
+    found = shards(data)
+    if not found:
+        none = torch.zeros(0, 4, CACHE_SIZE, CACHE_SIZE, dtype=torch.uint8)
+        return Unlabelled(none, np.zeros((0, 4), np.float32), [])
     store = CropStore(folder / "unlabelled.cache", source="whole pictures, and where they end")
-    for shard in shards:
+    for shard in found:
         stamp = stamp_of(shard)
-        with tarfile.open(shard) as archive:
-            for member in tqdm(archive.getmembers(), desc=shard.name, unit="face"):
-                name = f"{shard.name}/{member.name}"
-                if not member.isfile() or not store.lacks(name, stamp):
-                    continue
-                stream = archive.extractfile(member)
-                assert stream is not None
-                with Image.open(io.BytesIO(stream.read())) as image:
-                    pixels = np.asarray(image.convert("RGBA"))
-                height, width = pixels.shape[:2]
-                head = np.array([0, 0, max(height, width), max(height, width)], np.float32)
-                store.add([name], [stamp], [cut(pixels, head[None])[0]], [extent_of(head, CACHE_MARGIN, width, height)])
-    entries = [entry for _, entry in sorted(store.entries.items())]
+        for name, pixels in read_faces(shard, lambda name, stamp=stamp: store.lacks(name, stamp)):  # type: ignore[misc]
+            height, width = pixels.shape[:2]
+            head = np.array([0, 0, max(height, width), max(height, width)], np.float32)
+            store.add([name], [stamp], [cut(pixels, head[None])[0]], [extent_of(head, CACHE_MARGIN, width, height)])
+    files = sorted(store.entries)
+    entries = [store.entries[file] for file in files]
     extents = np.array([entry["extent"] for entry in entries], np.float32)
-    return SomeRows(store, np.array([entry["row"] for entry in entries], np.int64)), extents
+    return Unlabelled(SomeRows(store, np.array([entry["row"] for entry in entries], np.int64)), extents, files)

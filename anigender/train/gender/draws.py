@@ -21,7 +21,13 @@ ALONE = 0.25  # of a batch are seen as if the picture ended around the head
 TIGHT = 0.3  # of a batch are seen as if the picture ended within the head, and that were the head
 WIDEST_CUT = 1.4  # of those, over what is shown of the head: around what inference takes, CUT_SCALE
 WHOLE = np.array([[0, 0, 1, 1]], np.float32)
-LABELLED, UNLABELLED = 128, 32  # views in a batch, two of each character and of each unlabelled face
+LABELLED, UNLABELLED = 96, 64  # views in a batch, two of each character and of each unlabelled face
+SMOOTH = 0.03  # of each label is given to the other
+
+
+def smoothed(target: Tensor) -> Tensor:
+    """Labels ``[N, 2]``, a little less sure; rows of zeros stay."""
+    return target * (1 - 2 * SMOOTH) + SMOOTH * target.sum(1, keepdim=True)
 
 
 def balanced(soft: Tensor) -> tuple[Tensor, np.ndarray]:
@@ -32,14 +38,14 @@ def balanced(soft: Tensor) -> tuple[Tensor, np.ndarray]:
     what is still missing is made up by weight.
 
     Args:
-        soft: ``[N, 2]`` guessed probabilities.
+        soft: ``[N, 2]`` guessed probabilities; zeros for faces that are not to be drawn.
 
     Returns:
         Targets ``[N, 2]``, whose rows no longer sum to 1, and chances ``[N]``. Over the draws, both columns have a
         mean of one half.
     """
     sharp = soft.double() ** 2
-    sharp /= sharp.sum(1, keepdim=True)
+    sharp = smoothed(sharp / sharp.sum(1, keepdim=True).clamp(min=1e-12))
     chance = (sharp / sharp.sum(0)).mean(1)
     mass = (sharp * chance[:, None]).sum(0)
     return (sharp * 0.5 / mass).float(), chance.numpy() / float(chance.sum())
@@ -67,6 +73,7 @@ class Draws(IterableDataset):
     character; of a character two of its pictures. Unlabelled faces (crops, and their extents ``[N, 4]``) have a target
     of zeros where ``soft`` is None, and an identity of their own; a view mixed of two has none (-1). The row is -1 for
     both. The targets of a picture that is trusted less (``trust [N]``) are the smaller for it, and the others' larger.
+    What a picture is to be called is its label, or ``targets [N, 2]``.
     """
 
     def __init__(
@@ -80,8 +87,10 @@ class Draws(IterableDataset):
         strength: float = 1.0,
         mixed: float = 0.0,
         trust: Tensor | None = None,
+        targets: Tensor | None = None,
     ) -> None:
         self.trust = trust
+        self.targets = F.one_hot(crops.labels, 2).float() if targets is None else targets
         self.size, self.strength, self.mixed = size, strength, mixed
         self.crops, self.identities = crops, identities
         (self.unlabelled, self.ends), self.soft, self.seed = unlabelled, soft, seed
@@ -111,7 +120,7 @@ class Draws(IterableDataset):
                     rows += rng.choice(own, 2, replace=False).tolist() if len(own) > 1 else [own[0], own[0]]
             pixels, identity = self.crops.pixels[rows], self.identities[rows]
             extents = WHOLE[[0] * len(rows)] if self.crops.extents is None else self.crops.extents[rows]
-            target = F.one_hot(self.crops.labels[rows], 2).float() * 0.94 + 0.03
+            target = smoothed(self.targets[rows])
             if self.trust is not None:
                 target *= (self.trust[rows] / self.trust[rows].mean())[:, None]
             origin = torch.tensor(rows)
@@ -123,6 +132,7 @@ class Draws(IterableDataset):
                 identity = torch.cat((identity, first_unlabelled + more))
                 origin = torch.cat((origin, torch.full_like(more, -1)))
             squares = tight_squares(len(pixels), TIGHT, rng)
+            squares[len(rows) :, 0] = squares[len(rows) :, 0].clip(max=0.999)  # the unlabelled are cut to the face
             pixels = vary_surroundings(pixels, extents, rng, ALONE, squares)
             taken = enlarged(squares, WIDEST_CUT, rng)
             views = augment(pixels, self.size, rng, generator, self.strength, MARGIN, BELOW, squares=taken)

@@ -10,6 +10,7 @@ size learns the games it was shown more than the faces in them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +22,13 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from ...classify.gendernet import build
+from ...datasets.judged import kept_out, measured_by, read_judged_faces, read_judged_heads
 from ...evaluate.metrics import fit_calibration, gender_figures
 from ...inference import mixed_precision, placed
 from ...weights import read_weights
 from ..checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
-from ..crops.crops import labelled_crops, unlabelled_crops
-from ..crops.store import Pixels
+from ..crops.crops import Crops, labelled_crops, unlabelled_crops
+from ..crops.store import Pixels, SomeRows
 from .draws import LABELLED, Draws
 from .file import SIZE, Framing, answers, calibrated, framing_of, normalise, save_gender, surrounded
 from .learning import WARM_UP
@@ -37,6 +39,7 @@ from .suspects import report_suspects, suspects
 EPOCH = 8192  # labelled views
 SMALL = 80  # views of the first epochs: half the work while the coarse features are learned
 LEARNING_RATE = 1.5e-3
+SEEN = 0.5  # of a label is how the drawing reads to people, where that is something else
 CONTRAST = 0.2  # weight of telling characters apart
 
 
@@ -75,6 +78,43 @@ def teachings(options: Options, unlabelled: Pixels, extents: np.ndarray | None =
     return torch.stack(opinions).mean(0) if opinions else None
 
 
+def readable(crops: Crops) -> Tensor:
+    """What labelled heads are to be called, ``[N, 2]``: mostly their label, a little what people see in the drawing.
+
+    Zeros where what was taken for the head is none.
+    """
+    files = [picture.file for picture in crops.pictures]
+    seen = read_judged_heads(files, crops.labels)
+    male = crops.labels.float().lerp(seen, SEEN)
+    targets = torch.stack((1 - male, male), 1)
+    targets[seen < 0] = 0
+    return targets
+
+
+def judgements(data: Path, files: Sequence[str]) -> tuple[Tensor, Tensor]:
+    """What people say of the unlabelled faces.
+
+    Returns:
+        Targets ``[N, 2]``, NaN where nobody judged a face and zeros where it is not to be learned from, and ``[N]``
+        the genders of those that are kept for measuring and were surely told, else -1.
+    """
+    male = read_judged_faces(data, files)
+    targets = torch.stack((1 - male, male), 1)
+    targets[(kept_out(files) & ~male.isnan()) | (male < 0)] = 0
+    return targets, measured_by(files, male)
+
+
+def judged_first(guessed: Tensor | None, judged: Tensor) -> Tensor | None:
+    """Targets ``[N, 2]`` of the unlabelled faces: people's where they looked, else what a net guessed, or zeros.
+
+    None where nothing is known of any.
+    """
+    unjudged = judged.isnan()
+    if unjudged.all():
+        return guessed
+    return torch.where(unjudged, torch.zeros_like(judged) if guessed is None else guessed, judged)
+
+
 def learning_rate_at(epoch: float, small_epochs: int, epochs: int) -> float:
     """The factor on the learning rate: half a cosine to a third at the small size, then a new, lower one to zero.
 
@@ -91,7 +131,10 @@ def train(options: Options) -> None:
     device = options.device
     options.output.parent.mkdir(parents=True, exist_ok=True)
     learn, judge = labelled_crops(options.data, options.detector, options.output.parent, options.hold_out)
-    unlabelled = unlabelled_crops(options.data, options.output.parent)
+    targets = readable(learn)
+    pixels, ends, files = unlabelled_crops(options.data, options.output.parent)
+    judged, measured = judgements(options.data, files)
+    told = (measured >= 0).nonzero()[:, 0].numpy()
     names = {name: i for i, name in enumerate(sorted({p.character for p in learn.pictures}))}
     identities = torch.tensor([names[p.character] for p in learn.pictures])
 
@@ -105,7 +148,7 @@ def train(options: Options) -> None:
     optimiser = torch.optim.AdamW(parameter_groups(model, 0.05), lr=highest)
     checkpoint = options.output.with_suffix(".checkpoint.pt")
     step, epoch, best, temperature, bias = 0, 0, 0.0, 1.0, 0.0
-    soft = None if options.resume else teachings(options, *unlabelled)
+    soft = None if options.resume else judged_first(teachings(options, pixels, ends), judged)
     history, trusted = LossHistory(len(learn)), None
     if options.resume:
         state = load_checkpoint(checkpoint)
@@ -126,22 +169,24 @@ def train(options: Options) -> None:
         torch.manual_seed(options.seed + 1000 * (epoch + 1))  # so that a resumed run drops out what another would have
         size = SMALL if epoch < small_epochs else SIZE
         due = epoch >= options.own_labels_from and epoch % options.refresh == 0
-        if len(unlabelled[0]) and not options.teachers and due:
-            logits = answers(average.model.net, *unlabelled, device, Framing(size), flip=True)
-            soft = calibrated(logits, temperature, bias)
+        if due and not options.teachers and judged.isnan().any():
+            logits = answers(average.model.net, pixels, ends, device, Framing(size), flip=True)
+            soft = judged_first(calibrated(logits, temperature, bias), judged)
+            assert soft is not None
             log.write(epoch=epoch, unlabelled_male=round(float((soft[:, 1] > 0.5).float().mean()), 4))
         if options.reweight and epoch >= WARM_UP * options.epochs:
             trusted = trust(history, learn.labels)
         draws = Draws(
             learn,
             identities,
-            unlabelled,
+            (pixels, ends),
             soft,
             options.seed + 1000 * (epoch + 1),
             size,
             options.strength,
             options.mixed,
             trusted,
+            targets,
         )
         batches = iter(DataLoader(draws, batch_size=None, num_workers=1, prefetch_factor=4))
         model.train()
@@ -174,6 +219,10 @@ def train(options: Options) -> None:
         logits = answers(average.model.net, judge.pixels, judge.extents, device, Framing(size))
         temperature, bias = fit_calibration(logits, judge.labels)
         figures = gender_figures(calibrated(logits, temperature, bias), judge.labels)
+        of_faces = {}
+        if len(told):
+            seen = answers(average.model.net, SomeRows(pixels, told), ends[told], device, Framing(size))
+            of_faces = gender_figures(calibrated(seen, temperature, bias), measured[told]).as_dict()
         log.write(
             epoch=epoch,
             gender_loss=round(running[0] / running[2], 4),
@@ -181,6 +230,7 @@ def train(options: Options) -> None:
             temperature=round(temperature, 3),
             bias=round(bias, 3),
             **figures.as_dict(),
+            faces=of_faces,
         )
         tqdm.write(f"epoch {epoch}: {figures.as_dict()}")
         if size == SIZE and figures.balanced_accuracy >= best:

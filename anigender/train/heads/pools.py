@@ -172,7 +172,7 @@ def gather(data: Path, file: str, folder: Path, seed: int, device: str) -> tuple
         Pool(some(women & ~stills), 0.2),
         Pool(some(~women & ~stills), 0.25),
         Pool(some(stills), 0.2),
-        Pool(Cut(*unlabelled_crops(data, folder)), 0.1),
+        Pool(Cut(*unlabelled_crops(data, folder)[:2]), 0.1),
         Pool(proposals["known"], 0.12),
         Pool(proposals["met"], 0.13),
     ]
