@@ -319,7 +319,7 @@ def test_the_command_writes_report_and_figures(
 
 
 def test_answers_are_measured_by_the_faces_that_people_were_sure_of(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "unlabelled").mkdir()
     shard = tmp_path / "unlabelled" / "faces-0.tar"
@@ -331,13 +331,12 @@ def test_answers_are_measured_by_the_faces_that_people_were_sure_of(
             member = tarfile.TarInfo(f"{stem}.webp")
             member.size = len(stream.getvalue())
             archive.addfile(member, io.BytesIO(stream.getvalue()))
-    assert evaluate_judged_faces(tmp_path, Brightness()) is None  # type: ignore[arg-type]
+    assert evaluate_judged_faces(tmp_path, pipeline) == {}
     table = tmp_path / "faces.csv"
     rows = ["000008.webp,1", "000016.webp,0.875", "000024.webp,0.5", "000032.webp,"]
     table.write_text("\n".join(["file,male", *(f"faces-0.tar/{row}" for row in rows)]), "utf-8")
     monkeypatch.setattr(judged, "FACES", table)
     monkeypatch.setitem(judged.SHARDS, "faces-0.tar", sha256(shard))
     # Bright is a woman to it. 0 is one, 8 and 16 are men; 1 is learned from, 24 nobody can tell, 32 is no face.
-    figures = evaluate_judged_faces(tmp_path, Brightness())  # type: ignore[arg-type]
-    assert figures is not None
-    assert (figures.count, figures.female_recall, figures.male_recall) == (3, 1.0, 0.5)
+    figures = evaluate_judged_faces(tmp_path, pipeline)
+    assert [figures["faces"][name] for name in ("count", "female_recall", "male_recall")] == [3, 1.0, 0.5]

@@ -57,13 +57,31 @@ def test_figures_of_judged_pictures() -> None:
 
 
 def test_the_table_is_whole() -> None:
-    rows = read_rows(TABLE, ("file", "picture", "head", "x", "y", "width", "height"))
-    assert {row["head"] for row in rows} == {"yes", "unsure"}
+    rows = read_rows(TABLE, ("file", "picture", "head", "x", "y", "width", "height", "gender"))
+    assert {(row["head"], row["gender"]) for row in rows} == {("yes", "female"), ("yes", ""), ("unsure", "")}
     assert all(row.number("width") > 0 and row.number("height") > 0 for row in rows)
     pictures: dict[str, set[str]] = {}
     for row in rows:
         pictures.setdefault(row.file("file"), set()).add(row["picture"])
     assert all(len(numbers) == 1 for numbers in pictures.values())
+
+
+def test_heads_of_a_known_gender_are_measured_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [
+        "a.png,0,yes,1,2,3,4,female",
+        "a.png,0,yes,5,6,7,8,male",
+        "a.png,0,yes,5,5,5,5,",  # nobody was sure
+        "b.png,0,yes,1,2,3,4,female",  # a copy of a.png
+        "c.png,1,yes,1,2,3,4,female",  # not in the folder
+    ]
+    table = tmp_path / "heads.csv"
+    table.write_text("\n".join(["file,picture,head,x,y,width,height,gender", *rows]), "utf-8")
+    monkeypatch.setattr(illustrations, "TABLE", table)
+    (tmp_path / illustrations.FOLDER).mkdir(parents=True)
+    for name in ("a.png", "b.png"):
+        (tmp_path / illustrations.FOLDER / name).touch()
+    expected = {illustrations.FOLDER + "a.png": ([[1, 2, 4, 6], [5, 6, 12, 14]], [0, 1])}
+    assert illustrations.surely_judged_heads(tmp_path) == expected
 
 
 def test_copies_of_what_is_kept_for_measuring_are_not_learned_from(

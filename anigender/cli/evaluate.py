@@ -56,8 +56,6 @@ def gender_table(figures: dict[str, Any]) -> list[str]:
         f"  {'pictures':<18}{'balanced':>9}{'women':>8}{'men':>8}{'ECE':>8}{'count':>8}",
     ]
     parts = {"head found": figures["found"], "misses are wrong": figures["all"], **figures["by_kind"]}
-    if "judged_faces" in figures:
-        parts["faces by eye"] = figures["judged_faces"]
     for name, own in parts.items():
         lines.append(
             f"  {name:<18}{own['balanced_accuracy']:>9.3f}{own['female_recall']:>8.3f}{own['male_recall']:>8.3f}"
@@ -71,6 +69,7 @@ def gender_table(figures: dict[str, Any]) -> list[str]:
     for gender, own in figures["classes"].items():
         lines.append(f"  {gender:<8} precision {own['precision']:.3f}, recall {own['recall']:.3f}, F1 {own['f1']:.3f}")
     sections = {"by head size": figures["by_head_size"], **{f"by {k}": v for k, v in figures["by"].items()}}
+    sections |= {"faces judged by eye": figures.get("by_eye", {})}
     sections |= {"by crop margin, over the trained": figures.get("by_margin", {})}
     for heading, rows in {**sections, "stress test": figures.get("stress", {})}.items():
         if rows:

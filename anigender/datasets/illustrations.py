@@ -2,7 +2,8 @@
 
 ``boxes.csv`` knows one head of each, and about one in forty of those is none (a skirt, an emblem, a tail). What is
 found elsewhere in a picture can be told to be right or wrong only where all heads are known: ``illustration_heads.csv``
-lists them, and what may or may not be one (a scribble, a mask, a figure out of focus).
+lists them, and what may or may not be one (a scribble, a mask, a figure out of focus). Two people said of each head how
+it reads; ``gender`` is what both were sure of. Nobody was sure of any man.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from ..boxes import pairwise_iou
 from .labelled import SQUARE, held_out, read_illustrations, square
-from .picture import Picture
+from .picture import GENDERS, Picture
 from .tables import Row, read_rows
 
 TABLE = Path(__file__).with_name("illustration_heads.csv")
@@ -51,6 +52,19 @@ def read_judged(data: Path) -> list[Picture]:
 
 def _boxes(rows: list[Row], head: str) -> np.ndarray:
     return np.array([square(row) for row in rows if row["head"] == head], np.float32).reshape(-1, 4)
+
+
+def surely_judged_heads(data: Path) -> dict[str, tuple[list[list[float]], list[int]]]:
+    """Heads (xyxy) whose gender people were sure of, and that, 0 or 1, by file; of copies of a picture the first."""
+    found: dict[str, tuple[list[list[float]], list[int]]] = {}
+    first: dict[str, str] = {}
+    for row in read_rows(TABLE, ("file", "picture", "gender", *SQUARE)):
+        file = FOLDER + row.file("file")
+        if row["gender"] in GENDERS and first.setdefault(row["picture"], file) == file and (data / file).is_file():
+            boxes, genders = found.setdefault(file, ([], []))
+            boxes.append(square(row))
+            genders.append(GENDERS.index(row["gender"]))
+    return found
 
 
 def mistaken(boxes: Tensor, picture: Picture) -> Tensor:

@@ -96,8 +96,8 @@ def evaluate_gender(
         ``precision_recall``, ``reliability`` and ``by_head_size``, all on found heads; ``by``: by the columns asked
         for; ``stress``: by change, and ``stress_loss``, the balanced accuracy lost on average;
         ``by_margin``: by framing over the trained one, with the ``margin`` in head sides;
-        ``mistakes``: the surest wrong answers; ``judged_faces``: figures on the faces that
-        :func:`~.judged_faces.evaluate_judged_faces` knows, where ``val`` is measured and there are such faces.
+        ``mistakes``: the surest wrong answers; ``by_eye``: figures on faces whose gender was
+        judged by eye (:mod:`.judged_faces`), where ``val`` is measured.
 
     Raises:
         ValueError: no pictures, or the manifest has no such column.
@@ -126,9 +126,7 @@ def evaluate_gender(
         figures["by_margin"] = changed(data, pipeline, told, FRAMINGS, "margins")
         for scale, own in figures["by_margin"].items():
             own["margin"] = round(float(scale) * pipeline.classifier.margin, 3)
-    faces = None if everything or folders else evaluate_judged_faces(data, pipeline.classifier)
-    if faces is not None:
-        figures["judged_faces"] = faces.as_dict()
+    figures["by_eye"] = {} if everything or folders else evaluate_judged_faces(data, pipeline)
     return figures
 
 

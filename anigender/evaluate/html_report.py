@@ -187,7 +187,7 @@ def html_report(figures: Mapping[str, Any], title: str, sheet: Image.Image | Non
         parts.append(plot("Crop margin", across, "", lines, dots=True, reach=ends, height=(0.5, 1.0)))
     sections = {
         "By kind": figures["by_kind"],
-        "Faces judged by eye": {"kept out of training": own} if (own := figures.get("judged_faces")) else {},
+        "Faces judged by eye": figures.get("by_eye", {}),
         "By head size": figures["by_head_size"],
         **{f"By {name}": own for name, own in figures.get("by", {}).items()},
         "By crop margin, over the trained one": figures.get("by_margin", {}),
