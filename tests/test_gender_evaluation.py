@@ -318,7 +318,7 @@ def test_the_command_writes_report_and_figures(
     assert failed.exit_code == 2 and "are about gender" in failed.output
 
 
-def test_answers_are_measured_by_the_faces_that_people_were_sure_of(
+def test_answers_are_measured_by_the_faces_that_were_surely_judged(
     tmp_path: Path, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "unlabelled").mkdir()

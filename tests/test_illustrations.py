@@ -70,7 +70,7 @@ def test_heads_of_a_known_gender_are_measured_once(tmp_path: Path, monkeypatch: 
     rows = [
         "a.png,0,yes,1,2,3,4,female",
         "a.png,0,yes,5,6,7,8,male",
-        "a.png,0,yes,5,5,5,5,",  # nobody was sure
+        "a.png,0,yes,5,5,5,5,",  # not sure
         "b.png,0,yes,1,2,3,4,female",  # a copy of a.png
         "c.png,1,yes,1,2,3,4,female",  # not in the folder
     ]

@@ -75,13 +75,13 @@ def test_what_is_learned_from_judged_faces(table: None, shard: Path, monkeypatch
     files = [*FILES, "faces-0.tar/8.webp"]
     monkeypatch.setitem(judged.SHARDS, "faces-0.tar", sha256(shard))
     targets, genders = scratch.judgements(shard.parents[1], files)
-    # A man's most likely, no face, a woman's, one that nobody judged, and one that is kept for measuring.
+    # A man's most likely, no face, a woman's, one that was not judged, and one that is kept for measuring.
     expected = [[0.25, 0.75], [0, 0], [1, 0], [math.nan, math.nan], [0, 0]]
     assert torch.equal(targets.nan_to_num(9), torch.tensor(expected).nan_to_num(9))
     assert genders.tolist() == [-1, -1, -1, -1, 0]
 
 
-def test_people_come_before_guesses() -> None:
+def test_judgements_come_before_guesses() -> None:
     judged = torch.tensor([[0.25, 0.75], [math.nan, math.nan]])
     guessed = torch.tensor([[0.9, 0.1], [0.6, 0.4]])
     found = scratch.judged_first(guessed, judged)

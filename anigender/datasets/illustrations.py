@@ -2,8 +2,8 @@
 
 ``boxes.csv`` knows one head of each, and about one in forty of those is none (a skirt, an emblem, a tail). What is
 found elsewhere in a picture can be told to be right or wrong only where all heads are known: ``illustration_heads.csv``
-lists them, and what may or may not be one (a scribble, a mask, a figure out of focus). Two people said of each head how
-it reads; ``gender`` is what both were sure of. Nobody was sure of any man.
+lists them, and what may or may not be one (a scribble, a mask, a figure out of focus). ``gender`` is how a head
+reads, where two looks at it were sure and agreed. None was a man's.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def _boxes(rows: list[Row], head: str) -> np.ndarray:
 
 
 def surely_judged_heads(data: Path) -> dict[str, tuple[list[list[float]], list[int]]]:
-    """Heads (xyxy) whose gender people were sure of, and that, 0 or 1, by file; of copies of a picture the first."""
+    """Heads (xyxy) whose gender is sure, and that, 0 or 1, by file; of copies of a picture the first."""
     found: dict[str, tuple[list[list[float]], list[int]]] = {}
     first: dict[str, str] = {}
     for row in read_rows(TABLE, ("file", "picture", "gender", *SQUARE)):

@@ -1,10 +1,10 @@
-"""How faces read to people who looked at them: the unlabelled ones, and the labelled ones whose drawing does not say.
+"""How faces read to a judge: the unlabelled ones, and the labelled ones whose drawing does not say.
 
 A net's own answers teach it nothing new about faces that it misjudges, and it took every eighth woman among the
-unlabelled faces for a man. So all of them were looked at, and all that were not plainly women's looked at once more by
-somebody who did not know the first answer. Of the labelled heads that are learned from, all were looked at once by
-people who were not told the label: a boy whom everybody takes for a girl teaches more about his game than about boys.
-The heads of ``val`` are not in these tables.
+unlabelled faces for a man. So a large vision-language model looked at all of them on contact sheets, and at all that
+were not plainly women's once more without its first answer. Of the labelled heads that are learned from it looked at
+all once, without their labels: a boy whom everybody takes for a girl teaches more about his game than about boys. The
+heads of ``val`` are not in these tables.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def read_judged_faces(data: Path, files: Sequence[str], shards: Mapping[str, str
         shards: digests of those that were judged.
 
     Returns:
-        ``[N]`` from 0 to 1; :data:`NO_FACE` where there is none to judge, NaN where nobody has looked.
+        ``[N]`` from 0 to 1; :data:`NO_FACE` where there is none to judge, NaN where none was looked at.
     """
     judged = {name for name, digest in shards.items() if _is(data / FOLDER / name, digest)}
     known = _read(FACES)
@@ -64,7 +64,7 @@ def measured_by(files: Sequence[str], male: Tensor) -> Tensor:
         male: ``[N]`` of :func:`read_judged_faces`.
 
     Returns:
-        ``[N]`` int64, 0 or 1 of those that are kept for measuring and that people were sure of, else -1.
+        ``[N]`` int64, 0 or 1 of those that are kept for measuring and surely judged, else -1.
     """
     man, woman = male >= 1 - SURE, (male >= 0) & (male <= SURE)
     return torch.where(kept_out(files) & (man | woman), man.long(), -1)

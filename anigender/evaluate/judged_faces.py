@@ -1,4 +1,4 @@
-"""How far a classifier agrees with people about faces of other styles than ``val``'s, none of which it learned from."""
+"""How far a classifier agrees with a judge about faces of other styles than ``val``'s, none of them learned from."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Sample = tuple[Tensor, list[list[float]], list[int]]  # a picture, heads in it (
 
 
 def evaluate_judged_faces(data: Path, pipeline: Pipeline) -> dict[str, dict[str, float]]:
-    """Figures on heads whose gender people were sure of.
+    """Figures on heads whose gender was surely judged.
 
     Args:
         data: the data folder.

@@ -1,8 +1,9 @@
 """Training the embedded gender classifier.
 
-Head crops of labelled characters, drawn by character and balanced by gender, and as many unlabelled faces whose
-labels are the answers of earlier nets (Xie et al., "Self-training with Noisy Student", 2020), or where there are none
-of the moving average (Tarvainen and Valpola, "Mean teachers are better role models", 2017). A second target asks the
+Head crops of labelled characters, drawn by character and balanced by gender, and unlabelled faces as they were judged
+by eye (:mod:`anigender.datasets.judged`). The labels of others are the answers of earlier nets (Xie et al.,
+"Self-training with Noisy Student", 2020), or where there are none of the moving average (Tarvainen and Valpola, "Mean
+teachers are better role models", 2017). A second target asks the
 features to tell characters apart: two pictures of one character, or two views of one unlabelled face, should be
 closer than any others of the batch (Khosla et al., "Supervised Contrastive Learning", 2020). Without it a net of this
 size learns the games it was shown more than the faces in them.
@@ -39,7 +40,7 @@ from .suspects import report_suspects, suspects
 EPOCH = 8192  # labelled views
 SMALL = 80  # views of the first epochs: half the work while the coarse features are learned
 LEARNING_RATE = 1.5e-3
-SEEN = 0.5  # of a label is how the drawing reads to people, where that is something else
+SEEN = 0.5  # of a target is how the drawing reads, the rest its label
 CONTRAST = 0.2  # weight of telling characters apart
 
 
@@ -79,7 +80,7 @@ def teachings(options: Options, unlabelled: Pixels, extents: np.ndarray | None =
 
 
 def readable(crops: Crops) -> Tensor:
-    """What labelled heads are to be called, ``[N, 2]``: mostly their label, a little what people see in the drawing.
+    """What labelled heads are to be called, ``[N, 2]``: half what their label says and half how the drawing reads.
 
     Zeros where what was taken for the head is none.
     """
@@ -92,11 +93,11 @@ def readable(crops: Crops) -> Tensor:
 
 
 def judgements(data: Path, files: Sequence[str]) -> tuple[Tensor, Tensor]:
-    """What people say of the unlabelled faces.
+    """What was judged of the unlabelled faces.
 
     Returns:
-        Targets ``[N, 2]``, NaN where nobody judged a face and zeros where it is not to be learned from, and ``[N]``
-        the genders of those that are kept for measuring and were surely told, else -1.
+        Targets ``[N, 2]``, NaN where a face was not judged and zeros where it is not to be learned from, and ``[N]``
+        the genders of those that are kept for measuring and were surely judged, else -1.
     """
     male = read_judged_faces(data, files)
     targets = torch.stack((1 - male, male), 1)
@@ -105,7 +106,7 @@ def judgements(data: Path, files: Sequence[str]) -> tuple[Tensor, Tensor]:
 
 
 def judged_first(guessed: Tensor | None, judged: Tensor) -> Tensor | None:
-    """Targets ``[N, 2]`` of the unlabelled faces: people's where they looked, else what a net guessed, or zeros.
+    """Targets ``[N, 2]`` of the unlabelled faces: as they were judged, else what a net guessed, or zeros.
 
     None where nothing is known of any.
     """
