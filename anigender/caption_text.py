@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .faces import Faces
-from .tags import image_tags, merge_tags, parse_tags, spell_tags
+from .tags import image_tags, merge_tags, parse_tags, spell_tags, tag_key
 
 
 def caption_batch(
@@ -21,7 +21,7 @@ def caption_batch(
     position: str = "first",
     replace_counts: bool = True,
 ) -> list[str]:
-    """One caption per picture, in batch order; a picture without a face keeps what it had.
+    """One caption per picture, in batch order; a picture that gets no tags keeps its caption word for word.
 
     Args:
         faces: classified faces.
@@ -31,16 +31,16 @@ def caption_batch(
         separator: between tags, also in the existing captions.
         underscores: ``multiple_girls`` rather than ``multiple girls``; for our own tags only.
         escape: write parentheses of our own tags as prompts need them.
-        prefix, suffix: tags in front of and behind everything, such as a trigger word.
+        prefix, suffix: tags in front of and behind everything, such as a trigger word; nowhere else then.
         position: where our tags go among the existing ones, ``first`` or ``last``.
-        replace_counts: drop existing count tags that contradict ours.
+        replace_counts: let one side count (:func:`anigender.tags.merge_tags`).
 
     Raises:
         ValueError: another number of captions than of pictures, an empty separator, or an unknown group or position.
 
     >>> import torch
     >>> faces = Faces.from_boxes([[[0, 0, 9, 9]]], sizes=[(10, 10)]).with_probabilities(torch.tensor([[1.0, 0.0]]))
-    >>> caption_batch(faces, ["2girls, red hair"], prefix="mychar")
+    >>> caption_batch(faces, ["mychar, red hair"], prefix="mychar")
     ['mychar, 1girl, solo, red hair']
     """
     if not separator:
@@ -51,9 +51,36 @@ def caption_batch(
     if len(captions) != faces.images:
         raise ValueError(f"there are {len(captions)} captions for {faces.images} pictures")
     before, after = parse_tags(prefix, separator), parse_tags(suffix, separator)
+    around = {tag_key(tag) for tag in (*before, *after)}
     lines = []
     for tags, caption in zip(image_tags(faces, groups, minimum_confidence), captions, strict=True):
-        ours = spell_tags(tags, underscores, escape)
-        merged = merge_tags(parse_tags(caption, separator), ours, position, replace_counts)
-        lines.append(separator.join([*before, *merged, *after]))
+        ours = [tag for tag in spell_tags(tags, underscores, escape) if tag_key(tag) not in around]
+        existing = parse_tags(caption, separator)
+        own = [tag for tag in existing if tag_key(tag) not in around]
+        line = caption if len(own) == len(existing) else separator.join(own)
+        if ours:
+            line = with_tags(line, merge_tags(own, ours, position, replace_counts), position == "first", separator)
+        if around:
+            line = separator.join([*before, *([line.strip()] if line.strip() else []), *after])
+        lines.append(line)
     return lines
+
+
+def with_tags(text: str, merged: Sequence[str], first: bool, separator: str) -> str:
+    """A caption's text with more tags; where its own stay as they stand, so do its line ends and spaces.
+
+    Args:
+        text: the caption.
+        merged: all its tags, as :func:`~anigender.tags.merge_tags` gives them.
+        first: the new ones are in front of its own.
+        separator: between tags.
+    """
+    existing = parse_tags(text, separator)
+    added, mark = len(merged) - len(existing), separator.strip()
+    if list(merged) == existing:
+        return text
+    if existing and first and merged[added:] == existing:
+        return separator.join([*merged[:added], text.strip().removeprefix(mark).lstrip()])
+    if existing and not first and merged[: len(existing)] == existing:
+        return separator.join([text.strip().removesuffix(mark).rstrip(), *merged[len(existing) :]])
+    return separator.join(merged)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+from .caption_text import with_tags
 from .files import atomic_write_text
 from .tags import merge_tags, parse_tags
 
@@ -158,19 +159,8 @@ def _combine(text: str, new: Sequence[str], first: bool, separator: str, replace
             raise ValueError(f"tag {tag!r} would not be one tag in a caption with the separator {separator!r}")
     if not new:
         return text
-    existing = parse_tags(text, separator)
-    merged = merge_tags(existing, new, "first" if first else "last", replace_counts)
-    if merged == existing:
-        return text
-    added = len(merged) - len(existing)
-    # Where the existing tags stay as they stand, so does their text, with its line ends and spaces.
-    mark = separator.strip()
-    if existing and first and merged[added:] == existing:
-        joined = separator.join([*merged[:added], text.strip().removeprefix(mark).lstrip()])
-    elif existing and not first and merged[: len(existing)] == existing:
-        joined = separator.join([text.strip().removesuffix(mark).rstrip(), *merged[len(existing) :]])
-    else:
-        joined = separator.join(merged)
+    merged = merge_tags(parse_tags(text, separator), new, "first" if first else "last", replace_counts)
+    joined = with_tags(text, merged, first, separator)
     if parse_tags(joined, separator) != merged:  # an existing tag holds half a separator
         raise ValueError(f"{merged} would not be the tags of a caption with the separator {separator!r}")
     return joined

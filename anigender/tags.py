@@ -17,7 +17,9 @@ GROUPS = {
     "gender": "the plain words female and male, for whatever is there",
 }
 
-_COUNT = re.compile(r"\d+\+?_?(girl|boy|other)s?|multiple_(girl|boy|other)s|solo|no_humans")
+_COUNT = re.compile(
+    r"(?P<number>\d{1,9})\+?_?(?P<some>girl|boy|other)s?|multiple_(?P<several>girl|boy|other)s|solo|no_humans"
+)
 _PARENTHESIS = re.compile(r"(?<!\\)[()]")
 # Two letters or digits in a row make a word. Tags without one are faces made of signs, such as ^_^ and o_o, where the
 # underscore is a mouth and not a space.
@@ -132,47 +134,63 @@ def parse_tags(text: str, separator: str = ",") -> list[str]:
 def merge_tags(
     existing: Iterable[str], new: Iterable[str], position: str = "first", replace_counts: bool = True
 ) -> list[str]:
-    """One list of both, without duplicates; whatever else the user wrote stays verbatim and in order.
+    """One list of both, without new ones that are there already; whatever else the user wrote stays as it is.
 
     Underscores and spaces, capitals and ``\\(`` make no difference when tags are compared. Of two alike, position
     ``first`` keeps the new one in front and ``last`` the existing one where it stands.
 
     Args:
-        existing: the user's tags.
+        existing: the user's tags; one may be there twice (``BREAK``) and stays so.
         new: ours.
         position: where the new tags go, ``first`` or ``last``.
-        replace_counts: where ``new`` has a count tag, drop the existing count tags that it does not have (``2girls``,
-            ``multiple boys``, ``1other``, ``solo``, ``no humans``). Without one nothing is known and nothing dropped.
+        replace_counts: where both have count tags (``2girls``, ``multiple boys``, ``1other``, ``solo``, ``no humans``),
+            let one side speak. The existing ones stay where they count more people than ours do, since somebody may
+            show no face, and ours and ``male focus`` are left out; else ours take their place.
 
     Raises:
         ValueError: another position.
 
-    >>> merge_tags(["2girls", "multiple girls", "hat"], ["1girl", "solo"])
-    ['1girl', 'solo', 'hat']
+    >>> merge_tags(["1girl", "solo", "hat"], ["2girls", "multiple girls"])
+    ['2girls', 'multiple girls', 'hat']
+    >>> merge_tags(["1girl", "1boy", "from behind"], ["1girl", "solo"])
+    ['1girl', '1boy', 'from behind']
     >>> merge_tags(["hat", "Male Focus"], ["male_focus"], position="last")
     ['hat', 'Male Focus']
     """
     if position not in ("first", "last"):
         raise ValueError(f"position {position!r} is not known; choose first or last")
-    own, ours = _distinct(existing), _distinct(new)
-    if replace_counts and any(_is_count(key) for key in ours):
-        own = {key: tag for key, tag in own.items() if key in ours or not _is_count(key)}
-    front, back = (ours, own) if position == "first" else (own, ours)
-    return [*front.values(), *(tag for key, tag in back.items() if key not in front)]
+    own = [(key, tag) for tag in existing if (key := tag_key(tag))]
+    ours: dict[str, str] = {}
+    for tag in new:
+        if key := tag_key(tag):
+            ours.setdefault(key, tag)
+    if replace_counts and any(map(_is_count, ours)):
+        if _people(key for key, _ in own) > _people(ours):
+            ours = {key: tag for key, tag in ours.items() if not (_is_count(key) or key == "male_focus")}
+        else:
+            own = [(key, tag) for key, tag in own if key in ours or not _is_count(key)]
+    if position == "first":
+        return [*ours.values(), *(tag for key, tag in own if key not in ours)]
+    known = {key for key, _ in own}
+    return [*(tag for _, tag in own), *(tag for key, tag in ours.items() if key not in known)]
 
 
-def _distinct(tags: Iterable[str]) -> dict[str, str]:
-    """Comparison key -> the first tag with it."""
-    distinct: dict[str, str] = {}
-    for tag in tags:
-        if key := _key(tag):
-            distinct.setdefault(key, tag)
-    return distinct
-
-
-def _key(tag: str) -> str:
+def tag_key(tag: str) -> str:
+    """What two spellings of a tag have in common; empty for nothing but spaces."""
     return "_".join(tag.replace("\\(", "(").replace("\\)", ")").casefold().split())
 
 
 def _is_count(key: str) -> bool:
     return _COUNT.fullmatch(key) is not None
+
+
+def _people(keys: Iterable[str]) -> int:
+    """How many people count tags speak of, at least."""
+    known: dict[str, int] = {}
+    for key in keys:
+        if found := _COUNT.fullmatch(key):
+            word = found["some"] or found["several"] or ""
+            number = 2 if found["several"] else int(found["number"] or key == "solo")
+            known[word] = max(known.get(word, 0), number)
+    alone = known.pop("", 0)
+    return max(alone, sum(known.values()))

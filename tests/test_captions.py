@@ -133,10 +133,16 @@ def test_modes(tmp_path: Path, existing: str | None, mode: str, outcome: str, te
 
 
 def test_contradicting_counts_go_only_when_asked(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("2girls, multiple girls, hat")
+    (tmp_path / "a.txt").write_text("1boy, male focus, hat")
     assert plan_caption("a.png", NEW).text == "1girl, solo"
-    assert plan_caption(tmp_path / "a.png", NEW, "append", replace_counts=True).text == "hat, 1girl, solo"
-    assert plan_caption(tmp_path / "a.png", NEW, "prepend", replace_counts=True).text == "1girl, solo, hat"
+    assert plan_caption(tmp_path / "a.png", NEW, "append", replace_counts=True).text == "male focus, hat, 1girl, solo"
+    assert plan_caption(tmp_path / "a.png", NEW, "prepend", replace_counts=True).text == "1girl, solo, male focus, hat"
+    assert plan_caption(tmp_path / "a.png", NEW, "append").text == "1boy, male focus, hat, 1girl, solo"
+
+
+def test_a_tag_that_is_there_twice_stays_so(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a, BREAK, b, BREAK, c")
+    assert plan_caption(tmp_path / "a.png", NEW, "prepend").text == "1girl, solo, a, BREAK, b, BREAK, c"
 
 
 @pytest.mark.parametrize("mode", MODES)

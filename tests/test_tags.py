@@ -134,8 +134,14 @@ def test_parse(text: str, separator: str, expected: list[str]) -> None:
     [
         (["hat"], ["1girl", "solo"], {}, ["1girl", "solo", "hat"]),
         (["hat"], ["1girl", "solo"], {"position": "last"}, ["hat", "1girl", "solo"]),
-        (["2girls", "multiple girls", "hat"], ["1girl", "solo"], {}, ["1girl", "solo", "hat"]),
-        (["6+ boys", "multiple_boys", "hat", "1other", "no humans", "Solo"], ["1girl"], {}, ["1girl", "hat"]),
+        (["1girl", "solo", "hat"], ["2girls", "multiple_girls"], {}, ["2girls", "multiple_girls", "hat"]),
+        (["1girl", "hat", "no humans", "Solo"], ["1boy"], {}, ["1boy", "hat"]),
+        # Somebody may show no face: who counts more people is believed.
+        (["2girls", "multiple girls", "hat"], ["1girl", "solo"], {}, ["2girls", "multiple girls", "hat"]),
+        (["multiple girls", "hat"], ["1girl", "solo"], {}, ["multiple girls", "hat"]),
+        (["6+ boys", "multiple_boys", "hat", "1other"], ["6+boys"], {}, ["6+ boys", "multiple_boys", "hat", "1other"]),
+        (["1girl", "1boy", "hat"], ["1boy", "solo", "male_focus", "male"], {}, ["male", "1girl", "1boy", "hat"]),
+        (["1girl", "1boy", "hat"], ["2girls", "multiple_girls"], {}, ["2girls", "multiple_girls", "hat"]),
         (["hat", "1girl"], ["1girl", "solo"], {"position": "last"}, ["hat", "1girl", "solo"]),
         (["1girl"], ["2girls"], {"replace_counts": False}, ["2girls", "1girl"]),
         (["2girls", "hat"], [], {}, ["2girls", "hat"]),
@@ -148,7 +154,9 @@ def test_parse(text: str, separator: str, expected: list[str]) -> None:
         ),
         (["Male Focus", "hat"], ["male_focus"], {"position": "last"}, ["Male Focus", "hat"]),
         (["hat", "Male Focus"], ["male_focus"], {}, ["male_focus", "hat"]),
-        (["hat", "hat", " ", "HAT"], [], {}, ["hat"]),
+        (["hat", "hat", " ", "HAT"], [], {}, ["hat", "hat", "HAT"]),
+        (["a", "BREAK", "b", "BREAK", "c"], ["1girl"], {}, ["1girl", "a", "BREAK", "b", "BREAK", "c"]),
+        (["a", "BREAK", "b", "BREAK"], ["1girl"], {"position": "last"}, ["a", "BREAK", "b", "BREAK", "1girl"]),
         ([r"saber \(fate\)"], ["saber_(fate)"], {"position": "last"}, [r"saber \(fate\)"]),
     ],
 )
@@ -174,14 +182,16 @@ def plain(tag: str) -> str:
 
 @settings(max_examples=150, deadline=None)
 @given(tag_lists, tag_lists, st.sampled_from(["first", "last"]), st.booleans())
-def test_merging_is_idempotent_without_duplicates(
+def test_merging_is_idempotent_and_adds_no_duplicates(
     existing: list[str], new: list[str], position: str, replace: bool
 ) -> None:
     merged = merge_tags(existing, new, position, replace)
     assert merge_tags(merged, new, position, replace) == merged
-    assert len({plain(tag) for tag in merged}) == len(merged)
     assert set(merged) <= set(existing) | set(new)
-    assert {plain(tag) for tag in merged} >= {plain(tag) for tag in new}
+    counts = {plain(tag) for tag in COUNTS}
+    for tag in {plain(tag) for tag in new}:
+        assert sum(plain(other) == tag for other in merged) <= max(1, sum(plain(other) == tag for other in existing))
+        assert tag in counts or tag in map(plain, merged)
 
 
 @settings(max_examples=100, deadline=None)
@@ -194,8 +204,9 @@ def test_the_users_other_tags_stay_verbatim_and_in_order(others: list[str], new:
     mixed = [tag for pair in zip(others, COUNTS * len(others), strict=False) for tag in pair]
     merged = merge_tags(mixed, new, position)
     assert [tag for tag in merged if tag not in COUNTS] == others
-    if new:
-        assert {plain(tag) for tag in merged if tag in COUNTS} == {plain(tag) for tag in new}
+    counted = {plain(tag) for tag in merged if tag in COUNTS}
+    if new:  # one side speaks
+        assert counted in ({plain(tag) for tag in new}, {plain(tag) for tag in mixed if tag in COUNTS})
 
 
 @settings(max_examples=100, deadline=None)

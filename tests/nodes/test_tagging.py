@@ -28,6 +28,26 @@ def test_captions(node, found, pictures, inputs: dict, captions: list[str] | Non
     assert lines == captions if captions is not None else "2boys" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("caption", "inputs", "line"),
+    [
+        ("A girl, standing.\nA second line,", {}, "A girl, standing.\nA second line,"),
+        ("a, BREAK, b, BREAK", {}, "a, BREAK, b, BREAK"),
+        ("mychar, hat", {"prefix": ["mychar"]}, "mychar, hat"),
+        ("hat, MyChar", {"prefix": ["mychar"], "suffix": ["end"]}, "mychar, hat, end"),
+    ],
+)
+def test_a_picture_without_a_face_keeps_its_caption(node, found, pictures, caption, inputs, line) -> None:
+    assert node("AnigenderTags").tag([found(pictures(""))], captions=[caption], **inputs) == ([line],)
+
+
+def test_a_second_run_changes_nothing(node, found, pictures) -> None:
+    faces, inputs = found(pictures("fm", "ff")), {"prefix": ["mychar"], "suffix": ["best quality"]}
+    (first,) = node("AnigenderTags").tag([faces], captions=["red  hair, hat", "solo"], **inputs)
+    assert first[0] == "mychar, 1girl, 1boy, red  hair, hat, best quality"
+    assert node("AnigenderTags").tag([faces], captions=first, **inputs) == (first,)
+
+
 def test_faces_of_several_batches_are_one_list(node, found, pictures) -> None:
     (lines,) = node("AnigenderTags").tag([found(pictures("f")), found(pictures("m", ""))])
     assert lines == ["1girl, solo", "1boy, solo, male focus", ""]

@@ -120,8 +120,9 @@ def run_tags(data: bytes, folder: Path) -> None:
     assert len(spelled) == len(tags)
     format_tags(tags, separator)
     position = choices.pick(("first", "last", "first", "last", choices.text(2)))
-    merged = merge_tags(tags, texts, position, choices.flag())
-    assert merge_tags(merged, texts, position, False) == merged
+    replace = choices.flag()
+    merged = merge_tags(tags, texts, position, replace)
+    assert merge_tags(merged, texts, position, replace) == merged
 
 
 def run_captions_of_faces(data: bytes, folder: Path) -> None:
