@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ KINDS = {
     "tight face": "from the brows to the chin",
     "head": "the whole head with its hair, as anigender's own detector draws",
 }
+FORMATS = ("xywh", "xyxy")  # of boxes that are four numbers; dicts name theirs
 LARGEST = 1e9  # pixels: far beyond any picture, and products of a few such numbers are still finite
 
 
@@ -42,7 +44,9 @@ def to_bounding_boxes(faces: Faces) -> list[list[dict[str, Any]]]:
     return found
 
 
-def from_bounding_boxes(boxes: Any, sizes: Sequence[tuple[int, int]], kind: str = "head") -> Faces:
+def from_bounding_boxes(
+    boxes: Any, sizes: Sequence[tuple[int, int]], kind: str = "head", layout: str = "xywh"
+) -> Faces:
     """Faces, not yet classified, from boxes of either format.
 
     Args:
@@ -51,21 +55,24 @@ def from_bounding_boxes(boxes: Any, sizes: Sequence[tuple[int, int]], kind: str 
             there is nothing in that picture.
         sizes: for each picture (height, width).
         kind: one of :data:`KINDS`: what the boxes are drawn around.
+        layout: one of :data:`FORMATS`: what four numbers of a box are.
 
     Raises:
-        ValueError: another kind or structure, another number of pictures, or a box that is no box or lies outside its
-            picture.
+        ValueError: another kind, layout or structure, another number of pictures, or a box that is no box or lies
+            outside its picture.
 
     >>> from_bounding_boxes([(10, 10, 20, 30)], sizes=[(100, 100)]).boxes.tolist()
     [[10.0, 10.0, 30.0, 40.0]]
     """
     if kind not in KINDS:
         raise ValueError(f"box kind {kind!r} is not known; choose one of {', '.join(KINDS)}")
+    if layout not in FORMATS:
+        raise ValueError(f"box layout {layout!r} is not known; choose one of {', '.join(FORMATS)}")
     per_picture = _per_picture(boxes, len(sizes))
     rows: list[list[list[float]]] = []
     scores: list[list[float]] = []
     for picture, (entries, (height, width)) in enumerate(zip(per_picture, sizes, strict=True)):
-        read = [_read(entry, f"box {place} of picture {picture}") for place, entry in enumerate(entries)]
+        read = [_read(entry, f"box {place} of picture {picture}", layout) for place, entry in enumerate(entries)]
         kept = [(box, score) for box, score in read if box[2] > box[0] and box[3] > box[1]]
         for box, _ in kept:
             if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
@@ -91,7 +98,7 @@ def head_boxes(boxes: Tensor, kind: str) -> Tensor:
 def _is_box(value: Any) -> bool:
     if isinstance(value, Mapping):
         return True
-    return isinstance(value, Sequence) and len(value) == 4 and all(isinstance(v, (int, float)) for v in value)
+    return isinstance(value, Sequence) and len(value) == 4 and all(isinstance(v, numbers.Real) for v in value)
 
 
 def _per_picture(boxes: Any, pictures: int) -> list[list[Any]]:
@@ -124,7 +131,7 @@ def _per_picture(boxes: Any, pictures: int) -> list[list[Any]]:
     return [list(item) for item in items]
 
 
-def _read(entry: Any, name: str) -> tuple[list[float], float]:
+def _read(entry: Any, name: str, layout: str) -> tuple[list[float], float]:
     """One box as xyxy, and its score."""
     entry = entry.tolist() if hasattr(entry, "tolist") else entry
     if not _is_box(entry):
@@ -132,6 +139,8 @@ def _read(entry: Any, name: str) -> tuple[list[float], float]:
     try:
         values = [entry[k] for k in ("x", "y", "width", "height")] if isinstance(entry, Mapping) else list(entry)
         x, y, width, height = (float(v) for v in values)
+        if layout == "xyxy" and not isinstance(entry, Mapping):
+            width, height = width - x, height - y
         score = entry.get("score") if isinstance(entry, Mapping) else None
         score = 1.0 if score is None else float(score)
     except (KeyError, TypeError, ValueError, OverflowError) as error:

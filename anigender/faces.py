@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .boxes import clip
+from .transfer import moved
 
 GENDERS = ("female", "male")
 ORDERS = ("score", "confidence", "left-right", "right-left", "top-bottom", "bottom-top", "large-small", "small-large")
@@ -147,7 +148,7 @@ class Faces:
         """Faces from boxes that somebody else found.
 
         Args:
-            boxes: for each picture a list (or ``[n, 4]`` tensor) of xyxy boxes in pixels.
+            boxes: for each picture a list (or ``[n, 4]`` tensor, on any device) of xyxy boxes in pixels.
             sizes: for each picture (height, width).
             scores: for each picture a list of scores; 1 where left out.
             device: where the arrays live.
@@ -155,14 +156,15 @@ class Faces:
         Raises:
             ValueError: the numbers of pictures differ, or a box has not four numbers or x2 < x1 or y2 < y1.
         """
-        sizes = torch.as_tensor(sizes, dtype=torch.int64).reshape(-1, 2)
+        # Whatever device the values come from, they are looked at on the host.
+        sizes = torch.as_tensor(sizes, dtype=torch.int64).cpu().reshape(-1, 2)
         if len(boxes) != len(sizes):
             raise ValueError(f"boxes are given for {len(boxes)} pictures, sizes for {len(sizes)}")
         if scores is not None and len(scores) != len(sizes):
             raise ValueError(f"scores are given for {len(scores)} pictures, sizes for {len(sizes)}")
         rows, marks, index = [], [], []
         for i, own in enumerate(boxes):
-            own = torch.as_tensor(own, dtype=torch.float32)
+            own = torch.as_tensor(own, dtype=torch.float32).cpu()
             if own.numel() == 0:
                 continue
             if own.ndim != 2 or own.shape[1] != 4:
@@ -173,7 +175,7 @@ class Faces:
                     f"picture {i}: box {own[wrong][0].tolist()} is not x1, y1, x2, y2 with x1 <= x2 and y1 <= y2"
                 )
             rows.append(own)
-            given = torch.ones(len(own)) if scores is None else torch.as_tensor(scores[i], dtype=torch.float32)
+            given = torch.ones(len(own)) if scores is None else torch.as_tensor(scores[i], dtype=torch.float32).cpu()
             if given.shape != (len(own),):
                 raise ValueError(f"picture {i} has {len(own)} boxes but scores of shape {list(given.shape)}")
             marks.append(given)
@@ -329,7 +331,11 @@ class Faces:
         return self._take(mask)
 
     def of_character(self, *names: str) -> Faces:
-        """The faces that are one of these characters, in any case; every picture stays, so nothing shifts.
+        """The faces that are one of these characters (:meth:`is_character`); every picture stays, so nothing shifts."""
+        return self.filter(self.is_character(*names))
+
+    def is_character(self, *names: str) -> Tensor:
+        """Which faces are one of these characters, in any case: ``[N]`` bool.
 
         Raises:
             ValueError: nobody has been looked for, or not one of these.
@@ -343,7 +349,7 @@ class Faces:
                 f"the recogniser knows nobody called {unknown[0]!r}; it knows {', '.join(self.characters)}"
             )
         wanted = torch.tensor([known[name.strip().casefold()] for name in names], device=self.device)
-        return self.filter(torch.isin(self.character_index, wanted))
+        return torch.isin(self.character_index, wanted)
 
     def _take(self, rows: Tensor) -> Faces:
         return self._with_arrays(lambda array: array[rows])
@@ -427,10 +433,10 @@ class Faces:
             return self
         if device.type == "cpu":
             return self._read() if self.on_host is None else self.on_host
-        sizes = self.image_sizes.to(device, non_blocking=True)
-        moved = replace(self._with_arrays(lambda array: array.to(device, non_blocking=True)), image_sizes=sizes)
+        sizes = moved(self.image_sizes, device)
+        there = replace(self._with_arrays(lambda array: moved(array, device)), image_sizes=sizes)
         host = self if self.device.type == "cpu" else self.on_host
-        return moved if host is None else moved.copied(host)
+        return there if host is None else there.copied(host)
 
     def cpu(self) -> Faces:
         """The same faces in host memory."""

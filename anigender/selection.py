@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .faces import Faces
+from .faces import GENDERS, Faces
 from .images import head_crops
 from .routing import select
 from .rules import Rule
@@ -40,6 +40,30 @@ def limit_faces(
         return faces
     rank = torch.arange(len(faces), device=faces.device) - torch.searchsorted(faces.image_index, faces.image_index)
     return faces.filter(rank < maximum)
+
+
+def narrow_faces(
+    faces: Faces, gender: str | None = None, minimum_confidence: float = 0.5, character: str = ""
+) -> tuple[Faces, Faces]:
+    """The faces that are all of this, and the others; every picture stays with both.
+
+    Args:
+        faces: classified faces of a batch.
+        gender: ``female`` or ``male``; None for both.
+        minimum_confidence: how sure a face's gender must be.
+        character: one that was recognised, in any case; empty for anybody.
+
+    Raises:
+        ValueError: another gender, or a character whom the recogniser does not know, or where none has looked.
+    """
+    if gender not in (None, *GENDERS):
+        raise ValueError(f"gender {gender!r} is not known; choose one of {', '.join(GENDERS)}")
+    fits = faces.confidence >= minimum_confidence
+    if gender is not None:
+        fits &= faces.gender_index == GENDERS.index(gender)
+    if character.strip():
+        fits &= faces.is_character(character)
+    return faces.filter(fits), faces.filter(~fits)
 
 
 def check_faces(faces: Faces, images: Tensor) -> Faces:

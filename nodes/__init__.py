@@ -5,7 +5,7 @@ from __future__ import annotations
 from .characters import RecognizeCharacter
 from .cropping import HeadCrops, PickFace
 from .detection import DetectGender, FromBoundingBoxes, LoadModels
-from .filtering import FilterBatch
+from .filtering import FilterBatch, FilterFaces
 from .masking import GenderMasks
 from .previewing import PreviewGender
 from .quality import ScoreImageQuality
@@ -16,6 +16,7 @@ NODES: dict[str, tuple[str, type]] = {
     "AnigenderLoadModels": ("Load Gender Models", LoadModels),
     "AnigenderDetect": ("Detect Gender", DetectGender),
     "AnigenderFilterBatch": ("Filter Batch by Gender", FilterBatch),
+    "AnigenderFilterFaces": ("Filter Faces", FilterFaces),
     "AnigenderTags": ("Gender Tags", GenderTags),
     "AnigenderMasks": ("Gender Masks", GenderMasks),
     "AnigenderFacesToSegs": ("Faces to SEGS", FacesToSegs),

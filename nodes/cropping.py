@@ -10,7 +10,7 @@ from ..anigender.bounding_boxes import to_bounding_boxes
 from ..anigender.faces import ORDERS, Faces
 from ..anigender.masks import SHAPES, face_masks
 from ..anigender.report import crop_labels
-from ..anigender.selection import face_crops, format_indices, one_crop_per_picture
+from ..anigender.selection import face_crops, format_indices, one_crop_per_picture, take_faces
 from . import host
 from .sockets import CATEGORY, FACES, GENDERS, IMAGE, fitting, on_empty
 
@@ -61,7 +61,7 @@ class PickFace:
                 "size": SIZE,
                 "margin": MARGIN,
                 "shape": (list(SHAPES), {"default": "head", "tooltip": "The shape of the mask."}),
-                "on_empty": on_empty("no picture has such a face"),
+                "on_empty": on_empty("no picture has such a face", "black pictures"),
             }
         }
 
@@ -87,6 +87,9 @@ class PickFace:
         if not indices and on_empty == "block":
             return (host.blocked(), host.blocked(), host.blocked(), *told[1:3], host.blocked())
         mask = face_masks(picked, shape, device=host.output_device())
+        if not indices and on_empty == "empty":
+            nobody = take_faces(picked, [])
+            return (image.new_zeros(0, size, size, 3), mask[:0], to_bounding_boxes(nobody), *told[1:3], nobody)
         return (one_crop_per_picture(image, picked, size, margin), mask, *told)
 
 
@@ -130,4 +133,6 @@ class HeadCrops:
             raise ValueError("there is no face in any picture (input `faces`)")
         if on_empty == "block":
             return (host.blocked(), [host.blocked()], [host.blocked()], [host.blocked()])
+        if on_empty == "empty":  # an empty list on a socket is an error in the host
+            return (image.new_zeros(0, size, size, 3), [host.blocked()], [host.blocked()], [host.blocked()])
         return (image.new_zeros(1, size, size, 3), [""], [0.0], [-1])

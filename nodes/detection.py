@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..anigender.bounding_boxes import KINDS, from_bounding_boxes, to_bounding_boxes
+from ..anigender.bounding_boxes import FORMATS, KINDS, from_bounding_boxes, to_bounding_boxes
 from ..anigender.detect import DETECTORS, FILES
 from ..anigender.faces import ORDERS, Faces
 from ..anigender.known_models import published
@@ -196,6 +196,14 @@ class FromBoundingBoxes:
                     list(KINDS),
                     {"default": "face", "tooltip": f"What the boxes are drawn around. {kinds[0].upper()}{kinds[1:]}."},
                 ),
+                "bbox_format": (
+                    list(FORMATS),
+                    {
+                        "default": "xywh",
+                        "tooltip": "What the numbers of bboxes are: left, top, width, height, or left, top, right, "
+                        "bottom, as KJNodes' Points Editor writes by itself.",
+                    },
+                ),
             },
             "optional": {
                 "bounding_boxes": (
@@ -208,14 +216,21 @@ class FromBoundingBoxes:
         }
 
     def classify(
-        self, image: Tensor, kind: str = "face", bounding_boxes: Any = None, bboxes: Any = None, models: Any = None
+        self,
+        image: Tensor,
+        kind: str = "face",
+        bbox_format: str = "xywh",
+        bounding_boxes: Any = None,
+        bboxes: Any = None,
+        models: Any = None,
     ) -> tuple[Any, ...]:
         """The boxes' faces with their genders."""
         if (bounding_boxes is None) == (bboxes is None):
             raise ValueError("connect one of the inputs `bounding_boxes` and `bboxes`, and not both")
         with named("bboxes" if bounding_boxes is None else "bounding_boxes"):
             sizes = [(int(image.shape[1]), int(image.shape[2]))] * len(image)
-            boxes = from_bounding_boxes(bboxes if bounding_boxes is None else bounding_boxes, sizes, kind)
+            given, layout = (bboxes, bbox_format) if bounding_boxes is None else (bounding_boxes, "xywh")
+            boxes = from_bounding_boxes(given, sizes, kind, layout)
         with named("image"):
             faces = host.ready(models).classify(image, boxes, host.progress(len(image))).cpu()
         return (faces, to_bounding_boxes(faces), labels_by_image(faces))

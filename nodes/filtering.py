@@ -1,4 +1,4 @@
-"""The node that keeps some pictures of a batch and rejects the others."""
+"""The nodes that keep some pictures of a batch, or some of their faces, and reject the others."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ..anigender.faces import Faces
 from ..anigender.quality.scores import Scores
 from ..anigender.rules import NAMES, PRESETS, RuleError, compile_rule, words
 from ..anigender.selection import (
     format_indices,
+    narrow_faces,
     select_pictures,
     take_faces,
     take_latents,
@@ -17,7 +19,18 @@ from ..anigender.selection import (
     take_pictures,
 )
 from . import host
-from .sockets import CATEGORY, FACES_OF_IMAGE, IMAGE, MODELS, known_or_detected, named, on_empty
+from .sockets import (
+    CATEGORY,
+    FACES,
+    FACES_OF_IMAGE,
+    GENDERS,
+    IMAGE,
+    MINIMUM_CONFIDENCE,
+    MODELS,
+    known_or_detected,
+    named,
+    on_empty,
+)
 
 NOT_CONNECTED = object()  # where the host leaves an input out, as opposed to None for one that is linked
 
@@ -75,7 +88,7 @@ class FilterBatch:
                         f"only-female and largest > 20%. Names: {', '.join(NAMES)}. Presets are words too.",
                     },
                 ),
-                "on_empty": on_empty("no picture fits (or none is rejected)"),
+                "on_empty": on_empty("no picture fits, or none is rejected", fail="fail is an error if none fits"),
             },
             "optional": {
                 "faces": FACES_OF_IMAGE,
@@ -139,15 +152,61 @@ def _taken(
     indices: list[int], image: Tensor, latent: dict[str, Any] | None, mask: Tensor | None, faces: Any, on_empty: str
 ) -> tuple[Any, ...]:
     """Pictures, latents, masks and faces of these indices, or what stands for them where there are none."""
-    if not indices and on_empty != "placeholder":
+    if not indices and on_empty not in ("placeholder", "empty"):
         return (host.blocked(), host.blocked(), host.blocked(), host.blocked())
+    blank = on_empty == "placeholder"
     latents: Any = host.blocked("connect a latent to the input `latent`, or leave this output alone")
     masks: Any = host.blocked("connect a mask to the input `mask`, or leave this output alone")
     if latent is not None:
         with named("latent"):
-            latents = take_latents(latent, indices, len(image), blank=True)
+            latents = take_latents(latent, indices, len(image), blank)
     if mask is not None:
         with named("mask"):
-            masks = take_masks(mask, indices, len(image), blank=True)
-    size = (int(image.shape[1]), int(image.shape[2]))
-    return (take_pictures(image, indices, blank=True), latents, masks, take_faces(faces, indices, blank=size))
+            masks = take_masks(mask, indices, len(image), blank)
+    size = (int(image.shape[1]), int(image.shape[2])) if blank else None
+    return (take_pictures(image, indices, blank), latents, masks, take_faces(faces, indices, size))
+
+
+class FilterFaces:
+    """``FACES`` to those that are wanted, and the others."""
+
+    CATEGORY = CATEGORY
+    DESCRIPTION = (
+        "Keeps the faces of one gender, of a character, or those whose gender is sure, for the nodes behind: crops of "
+        "all women, masks of sure men only. The pictures stay, so nothing shifts."
+    )
+    SEARCH_ALIASES = ("filter faces", "only female faces", "only male faces", "sure faces", "faces of character")
+    RETURN_TYPES = ("FACES", "FACES", "INT")
+    RETURN_NAMES = ("faces", "others", "count")
+    OUTPUT_TOOLTIPS = (
+        "The faces that are wanted; a picture may have none.",
+        "The other faces.",
+        "How many faces are wanted in all pictures together.",
+    )
+    FUNCTION = "filter"
+
+    @classmethod
+    def INPUT_TYPES(cls) -> dict[str, Any]:
+        return {
+            "required": {
+                "faces": FACES,
+                "gender": (list(GENDERS), {"default": "female", "tooltip": "Whose faces are kept."}),
+                "minimum_confidence": MINIMUM_CONFIDENCE,
+                "character": (
+                    "STRING",
+                    {
+                        "default": "",
+                        "tooltip": "Keep this character only, by the name that Recognize Character gave. "
+                        "Empty for anybody.",
+                    },
+                ),
+            }
+        }
+
+    def filter(
+        self, faces: Faces, gender: str = "female", minimum_confidence: float = 0.5, character: str = ""
+    ) -> tuple[Faces, Faces, int]:
+        """The faces that are wanted, the others, and how many are."""
+        with named("character" if character.strip() else "faces"):
+            kept, others = narrow_faces(faces.cpu(), None if gender == "any" else gender, minimum_confidence, character)
+        return (kept, others, len(kept))

@@ -126,9 +126,13 @@ def ready(models: Models | Pipeline | None) -> Pipeline:
     return models.ready() if isinstance(models, Models) else models
 
 
-def models_stamp(*names: str) -> str:
-    """Changes when one of these files, or the settings beside it, changes; names that are no files never do."""
-    files = [Path(name) for name in map(model_path, names) if Path(name).is_file()]
+def models_stamp(*names: str | None) -> str:
+    """Changes when one of these files, or the settings beside it, changes; names that are no files never do.
+
+    None stands for a name that comes over a link: the host itself sees when that changes.
+    """
+    paths = (Path(model_path(name)) for name in names if name is not None)
+    files = [path for path in paths if path.is_file()]
     stamps = [file.stat() for model in files for file in (model, *sidecars(model))]
     return ",".join(f"{stamp.st_mtime_ns}:{stamp.st_size}" for stamp in stamps)
 
@@ -136,12 +140,21 @@ def models_stamp(*names: str) -> str:
 def model_files(kind: str, endings: tuple[str, ...] = MODEL_SUFFIXES) -> list[str]:
     """Files with these endings in the host's folders for this pack, by the names that the host shows.
 
-    Those that say that they are of another kind (:func:`anigender.weights.declared_kind`) are left out.
+    Those that say that they are of another kind (:func:`anigender.weights.declared_kind`) are left out, and so are the
+    settings that lie beside a model (:func:`anigender.classify.preprocessing.sidecars`; ``.config.json``).
     """
     folders = _model_folders()
     if folders is None:
         return []
-    names = (name for name in folders.get_filename_list(MODEL_FOLDER) if name.lower().endswith(endings))
+    listed = folders.get_filename_list(MODEL_FOLDER)
+    models = {Path(name).with_suffix("") for name in listed if name.lower().endswith(MODEL_SUFFIXES)}
+
+    def settings(name: str) -> bool:
+        stem = Path(name).with_suffix("")
+        beside = stem in models or stem.with_suffix("") in models  # of net.safetensors or of net
+        return name.lower().endswith(".config.json") or (name.lower().endswith(".json") and beside)
+
+    names = (name for name in listed if name.lower().endswith(endings) and not settings(name))
     return sorted(name for name in names if declared_kind(Path(model_path(name))) in ("", kind))
 
 
@@ -153,10 +166,13 @@ def model_path(name: str) -> str:
 
 
 def _model_folders() -> Any:
-    """``folder_paths`` with this pack's model folder in it (extra_model_paths.yaml may have added others)."""
+    """``folder_paths`` with this pack's model folder in it, beside those that extra_model_paths.yaml has added."""
     folders = _host("folder_paths")
-    if folders is not None and MODEL_FOLDER not in folders.folder_names_and_paths:
-        folders.add_model_folder_path(MODEL_FOLDER, str(Path(folders.models_dir) / MODEL_FOLDER))
+    if folders is not None:
+        own = str(Path(folders.models_dir) / MODEL_FOLDER)
+        known = folders.folder_names_and_paths.get(MODEL_FOLDER)
+        if known is None or own not in known[0]:
+            folders.add_model_folder_path(MODEL_FOLDER, own)
     return folders
 
 

@@ -102,15 +102,19 @@ class ScoreImageQuality:
             scorer = Scorer([loaded], host.HostEncoder(clip_vision), combine, TILINGS[tiling], host.out_of_memory)
         with named("image"):
             scores = scorer(image, host.progress(len(image)))
-        wanted = value.strip().lower()
-        if wanted and wanted not in scores.names:
-            raise ValueError(f"input `value`: {wanted!r} is none of {', '.join(scores.names)}")
-        column = scores.names.index(wanted) if wanted else 0
         labels = [loaded.labels[i] for i in scores.values.argmax(1).tolist()]
-        values = [row[scores.names[column]] for row in scores.rows()]
+        own = scores.names
         if quality is not None:
             with named("quality"):
                 scores = quality.beside(scores)
+        # Beside another head a value may have a longer name; either will do.
+        first = len(scores.names) - len(own)
+        columns = {name: first + i for names in (own, scores.names[first:]) for i, name in enumerate(names)}
+        wanted = value.strip().lower()
+        if wanted and wanted not in columns:
+            raise ValueError(f"input `value`: {wanted!r} is none of {', '.join(scores.names[first:])}")
+        column = columns[wanted] if wanted else first
+        values = [row[scores.names[column]] for row in scores.rows()]
         return (scores, values, labels, described(scores))
 
 

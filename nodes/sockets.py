@@ -15,7 +15,7 @@ from . import host
 
 CATEGORY = "anigender"
 GENDERS = ("female", "male", "any")
-ON_EMPTY = ("block", "placeholder", "fail")
+ON_EMPTY = ("block", "placeholder", "empty", "fail")
 
 IMAGE = ("IMAGE", {"tooltip": "The pictures, as one batch."})
 MODELS = (
@@ -39,9 +39,12 @@ MINIMUM_CONFIDENCE = (
 )
 
 
-def on_empty(what: str) -> tuple[Any, dict[str, Any]]:
+def on_empty(what: str, blank: str = "one black picture", fail: str = "fail is an error") -> tuple[Any, dict[str, Any]]:
     """The input that says what becomes of a result without anything in it."""
-    text = f"Where {what}: block stops the branch quietly, placeholder passes one black picture, fail is an error."
+    text = (
+        f"Where {what}: block stops the branch quietly, placeholder passes {blank}, empty passes a batch of none (for "
+        f"lists of pictures that are saved: one that is blocked stops saving all), {fail}."
+    )
     return (list(ON_EMPTY), {"default": "block", "tooltip": text})
 
 

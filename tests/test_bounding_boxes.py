@@ -46,6 +46,27 @@ def test_scores_are_kept_and_1_where_there_is_none() -> None:
     assert from_bounding_boxes([A, B], ONE).scores.tolist() == [0.5, 1.0]
 
 
+@pytest.mark.parametrize(
+    ("boxes", "layout"),
+    [
+        ([(10, 20, 30, 40)], "xywh"),
+        ([(10, 20, 40, 60)], "xyxy"),
+        ([tuple(np.array([10, 20, 40, 60]))], "xyxy"),
+        ([np.array([10.0, 20, 40, 60])], "xyxy"),
+        ([{"x": 10, "y": 20, "width": 30, "height": 40}], "xyxy"),  # says itself what it is
+    ],
+)
+def test_layouts(boxes: list, layout: str) -> None:
+    assert from_bounding_boxes(boxes, ONE, layout=layout).boxes.tolist() == [[10, 20, 40, 60]]
+
+
+def test_corners_in_the_wrong_order_and_unknown_layouts_are_refused() -> None:
+    with pytest.raises(ValueError, match="box 0 of picture 0"):
+        from_bounding_boxes([(40, 20, 10, 60)], ONE, layout="xyxy")
+    with pytest.raises(ValueError, match="'cxcywh'.*xywh, xyxy"):
+        from_bounding_boxes([A], ONE, layout="cxcywh")
+
+
 @pytest.mark.parametrize(("kind", "wider"), [("head", 1.0), ("face", 1.4), ("tight face", 2.05)])
 def test_faces_become_heads(kind: str, wider: float) -> None:
     box = from_bounding_boxes([(30, 40, 20, 20)], ONE, kind).boxes[0]

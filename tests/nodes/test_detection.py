@@ -99,6 +99,8 @@ def test_boxes_of_others_are_classified(node, models, pictures) -> None:
         image, "head", bboxes=[(1, 20, 24, 24), (0, 0, 0, 0), (1, 20, 30, 30)], models=models
     )
     assert kj[2] == ["female", "", "male"]
+    corners = [(1, 20, 25, 44), (0, 0, 0, 0), (1, 20, 31, 50)]
+    assert node("AnigenderFromBoundingBoxes").classify(image, "head", "xyxy", bboxes=corners, models=models)[1] == kj[1]
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,9 @@ def test_no_such_face_has_a_clear_outcome(node, found, pictures, is_blocked) -> 
     assert all(map(is_blocked, (crop, mask, boxes, face))) and (any_found, indices) == (False, "")
     crop, mask, boxes, any_found, *_ = pick(found(image), image, size=16, on_empty="placeholder")
     assert crop.shape == (2, 16, 16, 3) and float(crop.sum()) == float(mask.sum()) == 0 and boxes == [[], []]
+    crop, mask, boxes, any_found, indices, face = pick(found(image), image, size=16, on_empty="empty")
+    assert crop.shape == (0, 16, 16, 3) and mask.shape == (0, *image.shape[1:3]) and boxes == [] and not any_found
+    assert (indices, face.images) == ("", 0)
     with pytest.raises(ValueError, match="no picture has a female face with the index 3"):
         pick(found(image), image, index=3, on_empty="fail")
 
@@ -66,6 +69,8 @@ def test_head_crops_say_what_and_whence(node, found, pictures, is_blocked) -> No
     assert is_blocked(out[0]) and all(is_blocked(entry[0]) for entry in out[1:])
     out = crop(found(nobody), nobody, 24, on_empty="placeholder")
     assert out[0].shape == (1, 24, 24, 3) and out[1:] == ([""], [0.0], [-1])
+    out = crop(found(nobody), nobody, 24, on_empty="empty")
+    assert out[0].shape == (0, 24, 24, 3) and all(is_blocked(entry[0]) for entry in out[1:])
     with pytest.raises(ValueError, match="no face in any picture"):
         crop(found(nobody), nobody, on_empty="fail")
 

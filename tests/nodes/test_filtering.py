@@ -1,6 +1,8 @@
-"""Filter Batch by Gender: rules, what travels along, and the three outcomes of nothing kept."""
+"""Filter Batch by Gender and Filter Faces: rules, what travels along, and the outcomes of nothing kept."""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,6 +70,48 @@ def test_nothing_kept_blocks_by_default(run, pictures, is_blocked, letters: tupl
     assert (out["kept_indices"], out["any_kept"], out["kept_count"]) == ("", False, 0)
     assert is_blocked(out["rejected"]) == (not letters)
     assert out["kept"].message is None, "quietly"
+
+
+def test_nothing_kept_can_be_a_batch_of_none(run, pictures) -> None:
+    image = pictures("m", "m")
+    latent, mask = {"samples": torch.ones(2, 4, 12, 20), "batch_index": [3, 4]}, torch.ones(1, 96, 160)
+    out = run(image, on_empty="empty", latent=latent, mask=mask)
+    assert out["kept"].shape == (0, 96, 160, 3) and out["kept_latent"]["samples"].shape == (0, 4, 12, 20)
+    assert out["kept_latent"]["batch_index"] == [] and out["kept_mask"].shape == (0, 96, 160)
+    assert (out["kept_faces"].images, len(out["kept_faces"])) == (0, 0)
+    assert torch.equal(out["rejected"], image)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "kept"),
+    [
+        ({}, [0, 2]),
+        ({"gender": "male"}, [0, 3]),
+        ({"gender": "male", "minimum_confidence": 0.85}, []),
+        ({"gender": "any"}, [0, 0, 2, 3]),
+    ],
+)
+def test_faces_are_narrowed_and_pictures_stay(node, found, pictures, inputs: dict, kept: list[int]) -> None:
+    faces = found(pictures("fm", "", "f", "M"))
+    wanted, others, count = node("AnigenderFilterFaces").filter(faces, **inputs)
+    assert wanted.image_index.tolist() == kept and count == len(kept)
+    assert wanted.images == others.images == 4 and len(wanted) + len(others) == len(faces)
+
+
+def test_faces_of_a_character(node, found, pictures) -> None:
+    faces = found(pictures("fm", "f"))
+    with pytest.raises(ValueError, match="input `character`"):
+        node("AnigenderFilterFaces").filter(faces, "any", character="rei")
+    named = replace(
+        faces,
+        characters=("asuka", "rei"),
+        character_index=torch.tensor([1, 0, 1]),
+        character_confidence=torch.ones(3),
+    )
+    assert node("AnigenderFilterFaces").filter(named, "any", character=" Rei ")[2] == 2
+    assert node("AnigenderFilterFaces").filter(named, "male", character="rei")[2] == 1
+    with pytest.raises(ValueError, match="input `character`: the recogniser knows nobody called 'misato'"):
+        node("AnigenderFilterFaces").filter(named, "any", character="misato")
 
 
 def test_nothing_kept_fails_on_demand(run, pictures) -> None:

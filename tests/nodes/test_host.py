@@ -24,7 +24,7 @@ class Comfy:
         self.bars: list[tuple[int, int]] = []
         self.texts: list[tuple[str, str]] = []
         self.disable_metadata = False
-        self.registered: dict[str, str] = {}
+        self.registered: dict[str, tuple[list[str], set[str]]] = {}
 
     def modules(self) -> dict[str, ModuleType]:
         comfy = self
@@ -49,7 +49,7 @@ class Comfy:
                 raise Interrupted
 
         def add(name, path):
-            comfy.registered[name] = path
+            comfy.registered.setdefault(name, ([], set()))[0].append(path)
 
         contents = {
             "comfy": {},
@@ -200,7 +200,7 @@ def test_models_of_the_hosts_folder_are_offered(comfy, pack, part) -> None:
     ]
     published = [f"animeGender-dvgg-{name}" for name in ("0.8-alpha", "0.8-beta", "0.7")]
     assert declared["classifier"][0] == ["auto", *published, "a.SafeTensors", "b.safetensors"]
-    assert comfy.registered == {"anigender": str(comfy.folder / "models" / "anigender")}
+    assert comfy.registered == {"anigender": ([str(comfy.folder / "models" / "anigender")], set())}
     assert host.model_path("b.safetensors") == "/models/b.safetensors" and host.model_path("auto") == "auto"
 
 
@@ -215,6 +215,23 @@ def test_files_are_offered_for_what_they_say_that_they_are(comfy, part, monkeypa
     monkeypatch.setattr(folders, "get_full_path", lambda key, name: str(tmp_path / name))
     for kind in ("classifier", "detector", "quality", "characters"):
         assert host.model_files(kind) == sorted([f"{kind}.safetensors", "net.pth", "unsaid.safetensors"])
+
+
+def test_folders_of_extra_model_paths_stand_beside_the_packs_own(comfy, part) -> None:
+    comfy.registered["anigender"] = (["/elsewhere"], set())
+    for _ in range(2):
+        part("nodes.host").model_locations()
+    assert comfy.registered["anigender"][0] == ["/elsewhere", str(comfy.folder / "models" / "anigender")]
+
+
+def test_settings_beside_models_are_no_detectors(comfy, part, monkeypatch) -> None:
+    names = ["boxes.json", "a.pth", "a.json", "b.onnx", "b.onnx.json", "sub/c.safetensors", "sub/c.json", "c.json"]
+    monkeypatch.setattr(sys.modules["folder_paths"], "get_filename_list", lambda key: [*names, "head.config.json"])
+    assert part("nodes.host").model_files("detector", (".json",)) == ["boxes.json", "c.json"]
+
+
+def test_a_name_that_comes_over_a_link_has_no_stamp(comfy, pack) -> None:
+    assert pack.NODE_CLASS_MAPPINGS["AnigenderLoadModels"].IS_CHANGED(None, "auto", "auto") == ""
 
 
 def test_files_go_where_the_host_says(comfy, node, models, pictures) -> None:

@@ -18,6 +18,7 @@ IDS = [
     "AnigenderDetectorProvider",
     "AnigenderFacesToSegs",
     "AnigenderFilterBatch",
+    "AnigenderFilterFaces",
     "AnigenderFromBoundingBoxes",
     "AnigenderHeadCrops",
     "AnigenderLoadModels",

@@ -48,6 +48,17 @@ def score(node, head):
     )
 
 
+def test_a_value_has_its_name_in_the_report_and_its_own(score, pictures) -> None:
+    image = torch.stack((torch.ones(20, 20, 3), torch.zeros(20, 20, 3)))
+    first, values, _, _ = score(image, value="redness")
+    both, *_ = score(image, quality=first)
+    assert both.names == ("red_pass", "red_redness", "red_pass_2", "red_redness_3")
+    for name in ("redness", "red_redness_3"):
+        assert score(image, value=name, quality=first)[1] == values
+    with pytest.raises(ValueError, match="'red' is none of red_pass_2, red_redness_3"):
+        score(image, value="red", quality=first)
+
+
 def test_scores_labels_and_values(score, pictures) -> None:
     image = torch.stack((torch.ones(20, 20, 3), torch.zeros(20, 20, 3)))
     quality, values, labels, report = score(image, value="Redness")

@@ -53,6 +53,17 @@ def test_faces_of_several_batches_are_one_list(node, found, pictures) -> None:
     assert lines == ["1girl, solo", "1boy, solo, male focus", ""]
 
 
+def test_an_empty_separator_is_named(node, found, pictures) -> None:
+    with pytest.raises(ValueError, match="input `separator` is empty"):
+        node("AnigenderTags").tag([found(pictures("f"))], separator=[""])
+
+
+def test_a_list_of_pictures_some_of_which_are_left_out_is_saved(save, node, models, pictures, tmp_path: Path) -> None:
+    kept = [node("AnigenderFilterBatch").filter(pictures(letter), on_empty="empty", models=models) for letter in "fmf"]
+    _, files = save([own[0] for own in kept], filename_prefix=["x"], faces=[own[10] for own in kept])
+    assert files == ["x_00001.png", "x_00001.txt", "x_00002.png", "x_00002.txt"]
+
+
 def test_another_number_of_captions_is_refused(node, found, pictures) -> None:
     with pytest.raises(ValueError, match="input `captions`: there are 2 captions for 3 pictures"):
         node("AnigenderTags").tag([found(pictures("f", "m", ""))], captions=["a", "b"])
