@@ -21,9 +21,8 @@ from .packed import is_packed, unpacked
 from .packed.limits import LARGEST_PICTURE, too_large
 from .packed.parquet import pyarrow_parquet
 from .pipeline import Pipeline
-from .records import line, record
+from .records import line, record_of_sure
 from .tables import ROWS, rounded, schema, table
-from .tags import image_tags
 
 if TYPE_CHECKING:
     import pyarrow
@@ -68,7 +67,7 @@ def classify_on_ray(
         output: a folder that this makes, of Parquet files where its name ends in ``.parquet``, else of JSON lines; it
             appears when everything is done. It must be seen by every machine.
         load: makes the pipeline on an actor.
-        minimum_confidence: faces whose gender is less sure are left out.
+        minimum_confidence: faces whose gender is less sure are left out, and their pictures not counted.
         batch: pictures that an actor works on at once.
         use_gpus: give each actor a GPU, where the cluster has any; the machines without then only read and write.
         progress: show Ray's progress bars.
@@ -157,14 +156,8 @@ class Judge:
         found: Iterator[tuple[Path, Known]] = (
             (Path(os.fsdecode(path)), content if problem is None else problem) for path, content, problem in rows
         )
-        records = []
-        for result in process(found, self.pipeline, max(1, len(pictures)), self.threads):
-            if result.faces is None:
-                records.append(record(result))
-                continue
-            sure = result.faces.filter(result.faces.confidence >= self.minimum_confidence)
-            records.append(record(result.with_faces(sure), image_tags(sure)[0]))
-        return table(records)
+        results = process(found, self.pipeline, max(1, len(pictures)), self.threads)
+        return table([record_of_sure(result, self.minimum_confidence) for result in results])
 
 
 def tasks(found: Iterable[tuple[Path, str | None]]) -> Iterator[Found]:

@@ -16,6 +16,20 @@ from pathlib import Path
 from typing import BinaryIO
 
 
+def is_name(text: str) -> bool:
+    """Whether a file or folder can be called this here: neither nothing nor a path, which may lead anywhere.
+
+    >>> [is_name(text) for text in ("asuka", "rem_(re:zero)", "", "..", "../asuka", "/asuka")]
+    [True, True, False, False, False, False]
+    """
+    try:
+        os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
+    # Nothing but dots and spaces: Windows takes away those at the end of a name.
+    return bool(text.strip(". ")) and "\0" not in text and Path(text).name == text
+
+
 @contextmanager
 def atomic_file(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file to write into, that becomes ``path`` when the block ends well.

@@ -18,6 +18,24 @@ Net = TypeVar("Net", bound=nn.Module)
 PRECISIONS = {"auto": None, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
+def usable(device: torch.device | str) -> torch.device:
+    """The device, once it has proved to be one that this PyTorch can compute on.
+
+    Raises:
+        ValueError: it is not. PyTorch itself raises an AssertionError, a RuntimeError or an ImportError, and for some
+            parts not before they are used.
+    """
+    try:
+        torch.zeros(0).to(device)
+    except (AssertionError, RuntimeError, ImportError) as error:
+        reason = str(error).partition("\n")[0].partition(". ")[0]
+        raise ValueError(
+            f"device {str(device)!r} cannot be used ({reason}): name one that is there, such as cpu, or install a "
+            "build of PyTorch for it"
+        ) from error
+    return torch.device(device)
+
+
 def native_dtype(device: torch.device | str) -> torch.dtype:
     """The floats to compute in when nobody says: bfloat16 where the device multiplies it natively, else float32.
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .folders import Result
+from .tags import image_tags
 
 
 def record(result: Result, tags: Sequence[str] = ()) -> dict[str, Any]:
@@ -38,6 +39,17 @@ def record(result: Result, tags: Sequence[str] = ()) -> dict[str, Any]:
         "tags": list(tags),
         "error": result.error,
     }
+
+
+def record_of_sure(result: Result, minimum_confidence: float) -> dict[str, Any]:
+    """The answer for one file without the faces whose gender is less sure, and with the tags of all its faces.
+
+    A face that is left out is somebody all the same: a picture with one gets no count (:func:`image_tags`).
+    """
+    if result.faces is None:
+        return record(result)
+    sure = result.faces.filter(result.faces.confidence >= minimum_confidence)
+    return record(result.with_faces(sure), image_tags(result.faces, minimum_confidence=minimum_confidence)[0])
 
 
 def text_of(path: os.PathLike[str]) -> str:

@@ -80,13 +80,28 @@ def test_version() -> None:
         (["tag", "x", "--mode", "replace"], "'skip', 'overwrite', 'append', 'prepend'"),
         (["tag", "x", "--tags", "count,hair"], "choose from count, focus, gender"),
         (["tag", "x", "--tags", ","], "choose from count, focus, gender"),
+        (["tag", "x", "--extension", ""], "is not an extension such as .txt"),
+        (["tag", "x", "--extension", "../txt"], "is not an extension such as .txt"),
+        (["tag", "x", "--extension", "PNG"], "'PNG' is that of pictures"),
+        (["tag", "x", "--separator", ""], "expected one such as ', '"),
+        (["predict", "x.skops", "x", "--action", "move"], "--action move needs --sort-to DIR"),
+        (["predict", "x.skops", "x", "--action", "copy"], "--action copy needs --sort-to DIR"),
         (["filter", "x"], "--rule"),
         (["filter", "x", "--rule", "solo"], "--to DIR"),
         (["filter", "x", "--rule", "femal >= 1", "--to", "y"], "female"),
         (["filter", "x", "--rule", "(female", "--to", "y"], "^"),
         (["filter", "x", "--rule", "solo", "--to", "y", "--captions", "../txt"], "is not an extension such as .txt"),
         (["filter", "x", "--rule", "solo", "--to", "y", "--action", "delete"], "'copy', 'move', 'link', 'list'"),
+        (
+            ["filter", "x", "--rule", "solo", "--action", "list", "--to", "y", "--captions", "txt"],
+            "leave out --to, --captions",
+        ),
+        (["filter", "x", "--rule", 'solo or has("asuka")', "--to", "y"], "the faces carry no names"),
+        (["filter", "x", "y", "--rule", "solo", "--to", "./y"], "y is a PATH whose pictures are read"),
+        (["filter", "x", "--rule", "solo", "--rejected", "x"], "x is a PATH whose pictures are read"),
         (["crop", "x"], "--to"),
+        (["crop", "x", "--to", "z/../x"], "x is a PATH whose pictures are read"),
+        (["crop", "x/male", "--to", "x", "--by-gender"], "male is a PATH whose pictures are read"),
         (["crop", "x", "--to", "y", "--size", "2"], "--size"),
         (["evaluate"], "--data"),
         (["train", "detector"], "--data"),
@@ -100,6 +115,30 @@ def test_wrong_usage(anigender: Callable[..., Result], arguments: list[str], par
 def test_an_unknown_model_is_wrong_usage(tmp_path: Path, option: str) -> None:
     result = CliRunner().invoke(main, ["classify", str(tmp_path), option, "nobody"])
     assert result.exit_code == 2 and "neither a known name" in result.stderr
+
+
+@pytest.mark.parametrize("detector", ["auto", "whole-image"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["classify", "{data}"],
+        ["evaluate", "--data", "{data}"],
+        ["dataset", "crop", "{data}", "--to", "{data}/../heads"],
+        ["train", "gender", "--data", "{data}", "--output", "{data}/o.safetensors"],
+        ["train", "detector", "--data", "{data}", "--output", "{data}/o.safetensors"],
+        ["train", "head", "--data", "{data}", "--output", "{data}/o.safetensors"],
+        ["train", "characters", "--data", "{data}", "--output", "{data}/o.skops"],
+        ["train", "calibrate", "{data}/x", "--data", "{data}", "--output", "{data}/o.safetensors"],
+    ],
+)
+def test_a_device_that_is_not_there_is_wrong_usage(tmp_path: Path, arguments: list[str], detector: str) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "x").write_bytes(b"")
+    given = [argument.format(data=tmp_path / "data") for argument in arguments]
+    own = ["--detector", detector] if "train" not in arguments else []
+    result = CliRunner().invoke(main, [*given, *own, "--device", "cuda:99"])
+    assert (result.exit_code, sorted(os.listdir(tmp_path))) == (2, ["data"])
+    assert "device 'cuda:99' cannot be used (" in " ".join(result.stderr.split())
 
 
 # -- classify --------------------------------------------------------------------------------------------------------
@@ -165,6 +204,28 @@ def test_unsure_faces_are_left_out(anigender: Callable[..., Result], folder: Pat
     assert [len(line["faces"]) for line in found] == [1, 2, 0, 2, 0]
     assert all(face["confidence"] >= 0.9 for line in found for face in line["faces"])
     assert found[4]["tags"] == []
+
+
+def test_a_picture_with_an_unsure_face_is_not_counted(
+    anigender: Callable[..., Result], tmp_path: Path, paint: Callable[[Path, str], Path]
+) -> None:
+    for people in ("Ff", "Mf", "ff", "FM"):
+        paint(tmp_path / f"{people}.png", people)
+    found = {Path(row["image"]).stem: row for row in lines(anigender("classify", tmp_path, "--min-confidence", 0.9))}
+    assert {name: len(row["faces"]) for name, row in found.items()} == {"Ff": 1, "Mf": 1, "ff": 0, "FM": 2}
+    assert {name: row["tags"] for name, row in found.items()} == {"Ff": [], "Mf": [], "ff": [], "FM": ["1girl", "1boy"]}
+
+
+@pytest.mark.parametrize("name", ["a.png", "new.JPG", "d.tar", "d.tgz"])
+@pytest.mark.parametrize("command", [["classify", "-o"], ["predict", "mine.skops", "-o"], ["classify", "--ray", "-o"]])
+def test_no_picture_is_replaced_by_results(
+    anigender: Callable[..., Result], folder: Path, command: list[str], name: str
+) -> None:
+    (folder / "d.tar").write_bytes(b"a shard")
+    before = tree(folder)
+    refused = anigender(*command, folder / name, folder / "b.png", status=2)
+    assert f"{name} has the name of a picture or shard" in refused.stderr and "results.jsonl" in refused.stderr
+    assert tree(folder) == before
 
 
 def test_the_whole_picture_as_one_head(anigender: Callable[..., Result], folder: Path) -> None:
@@ -280,6 +341,15 @@ def test_pictures_that_share_a_caption_are_warned_of(
     assert "warning" in result.stderr and "a.png" in result.stderr and "a.webp" in result.stderr
 
 
+def test_captions_that_a_glob_gave_are_failures_of_their_own(anigender: Callable[..., Result], folder: Path) -> None:
+    (folder / "a.txt").write_text("red hair")
+    given = sorted(path for path in folder.iterdir() if path.is_file())
+    result = anigender("tag", *given, "--mode", "prepend", status=1)
+    assert (folder / "a.txt").read_text() == "1girl, solo, red hair" and (folder / "b.txt").read_text() == "1girl, 1boy"
+    assert f"failed: {folder / 'a.txt'}: not a picture" in result.stderr and "2 of 7 inputs failed" in result.stderr
+    assert "warning" not in result.stderr
+
+
 # -- filter ----------------------------------------------------------------------------------------------------------
 
 
@@ -385,6 +455,106 @@ def test_a_caption_that_is_there_already_is_reported(
     assert "a.txt exists already and differs" in result.stderr and "1 of 5 inputs failed" in result.stderr
 
 
+@pytest.fixture
+def two_folders(tmp_path: Path, paint: Callable[[Path, str], Path]) -> Path:
+    """Two folders whose pictures have one stem, with captions of their own."""
+    paint(tmp_path / "in" / "a" / "x.png", "F")
+    paint(tmp_path / "in" / "b" / "x.bmp", "M")
+    (tmp_path / "in" / "a" / "x.txt").write_bytes(b"1girl")
+    (tmp_path / "in" / "b" / "x.txt").write_bytes(b"1boy")
+    return tmp_path / "in"
+
+
+@pytest.mark.parametrize("without", ["", "a/x.txt", "b/x.txt"])
+@pytest.mark.parametrize("action", ["copy", "move", "link"])
+def test_no_picture_gets_the_caption_of_another(
+    anigender: Callable[..., Result], two_folders: Path, tmp_path: Path, action: str, without: str
+) -> None:
+    if action == "link" and os.name != "posix":
+        pytest.skip("links need rights elsewhere")
+    if without:
+        (two_folders / without).unlink()
+    before = tree(two_folders)
+    arguments = ("filter", two_folders / "a", two_folders / "b", "--rule", "any-face", "--to", tmp_path / "out")
+    for _ in range(1 if action == "move" else 2):
+        result = anigender(*arguments, "--action", action, "--captions", ".txt", status=1)
+        assert f"failed: {two_folders / 'b' / 'x.bmp'}: " in result.stderr and "1 of 2 inputs failed" in result.stderr
+        placed = {f"a/{name}": content for name, content in tree(tmp_path / "out").items()}
+        assert placed == {name: content for name, content in before.items() if name.startswith("a/")}
+    left = {name: content for name, content in before.items() if name.startswith("b/")}
+    assert tree(two_folders) == (left if action == "move" else before)
+
+
+@pytest.mark.parametrize("arrived", [["x.txt"], ["x.txt", "x.png"]])
+def test_a_killed_move_of_a_captioned_picture_goes_on(
+    anigender: Callable[..., Result], two_folders: Path, tmp_path: Path, arrived: list[str]
+) -> None:
+    """As it is left behind when the caption has arrived, or the copy of the picture on another disk too."""
+    before = tree(two_folders / "a")
+    (tmp_path / "out").mkdir()
+    for name in arrived:
+        (tmp_path / "out" / name).write_bytes(before[name])
+    arguments = ("filter", two_folders / "a", "--rule", "any-face", "--to", tmp_path / "out", "--action", "move")
+    anigender(*arguments, "--captions", ".txt")
+    assert tree(tmp_path / "out") == before and not tree(two_folders / "a")
+
+
+def test_a_caption_does_not_stay_where_its_picture_cannot_come(
+    anigender: Callable[..., Result], two_folders: Path, tmp_path: Path
+) -> None:
+    """The limit of a file's size stands in for the disk's."""
+    resource = pytest.importorskip("resource", reason="only POSIX limits the size of files")
+    before = tree(two_folders)
+    arguments = ("filter", two_folders / "a", "--rule", "any-face", "--to", tmp_path / "out", "--captions", ".txt")
+    former = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20, former[1]))
+    try:
+        result = anigender(*arguments, status=1)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, former)
+    assert "x.png: " in result.stderr and tree(two_folders) == before and not tree(tmp_path / "out")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+@pytest.mark.parametrize("first", [[], ["--captions", ".txt"]])
+def test_moving_after_linking_loses_no_caption(
+    anigender: Callable[..., Result], two_folders: Path, tmp_path: Path, first: list[str]
+) -> None:
+    before = tree(two_folders / "a")
+    arguments = ("filter", two_folders / "a", "--rule", "any-face", "--to", tmp_path / "out", "--action")
+    anigender(*arguments, "link", *first)
+    if first:
+        (tmp_path / "out" / "x.png").unlink()
+    for _ in range(2):
+        anigender(*arguments, "move", "--captions", ".txt", status=None)
+        assert tree(tmp_path / "out") == before and tree(two_folders / "a").items() <= before.items()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_a_linked_caption_is_moved_as_a_link(
+    anigender: Callable[..., Result], two_folders: Path, tmp_path: Path
+) -> None:
+    (two_folders / "a" / "x.txt").unlink()
+    (two_folders / "a" / "x.txt").symlink_to("../b/x.txt")
+    arguments = ("filter", two_folders / "a", "--rule", "any-face", "--to", tmp_path / "out", "--action", "move")
+    anigender(*arguments, "--captions", ".txt")
+    link = tmp_path / "out" / "x.txt"
+    assert link.is_symlink() and link.resolve() == (two_folders / "b" / "x.txt").resolve()
+    assert os.listdir(two_folders / "a") == []
+
+
+@pytest.mark.parametrize("sibling", ["a.webp", "a.BMP", "a.Jpg"])
+def test_a_caption_stays_with_pictures_that_are_not_of_the_run(
+    anigender: Callable[..., Result], captioned: Path, tmp_path: Path, paint: Callable[[Path, str], Path], sibling: str
+) -> None:
+    paint(captioned / sibling, "M")
+    arguments = ("--rule", "any-face", "--to", tmp_path / "out", "--action", "move", "--captions", ".txt")
+    anigender("filter", captioned / "a.png", *arguments)
+    assert tree(tmp_path / "out")["a.txt"] == tree(captioned)["a.txt"] == CAPTIONED["a.txt"]
+    anigender("filter", captioned / sibling, *arguments)
+    assert set(tree(tmp_path / "out")) == {"a.png", "a.txt", sibling} and "a.txt" not in tree(captioned)
+
+
 def test_listing(anigender: Callable[..., Result], folder: Path) -> None:
     before = tree(folder)
     result = anigender("filter", folder, "-r", "--rule", "solo", "--action", "list")
@@ -462,6 +632,13 @@ def test_unreadable_files_are_neither_kept_nor_rejected(
     assert "1 of 6 inputs failed" in result.stderr
 
 
+@pytest.mark.parametrize("action", ["copy", "move"])
+def test_an_output_folder_around_the_input_folder(anigender: Callable[..., Result], folder: Path, action: str) -> None:
+    arguments = ("filter", folder / "sub", "--rule", "any-face", "--to", folder, "--action", action)
+    assert "1 fit" in anigender(*arguments).stderr
+    assert "g.png" in tree(folder) and ("sub/g.png" in tree(folder)) == (action == "copy")
+
+
 # -- crop ------------------------------------------------------------------------------------------------------------
 
 
@@ -506,6 +683,40 @@ def test_crops_are_replaced_only_when_asked(anigender: Callable[..., Result], fo
     assert mine.read_bytes() != b"mine"
 
 
+@pytest.mark.parametrize("options", [[], ["--overwrite"]])
+def test_crops_of_two_pictures_of_one_name(
+    anigender: Callable[..., Result], tmp_path: Path, paint: Callable[[Path, str], Path], options: list[str]
+) -> None:
+    first, second = paint(tmp_path / "1" / "x.png", "FM"), paint(tmp_path / "2" / "x.png", "MFM")
+    heads = tmp_path / "heads"
+    anigender("crop", first, "--to", tmp_path / "alone")
+    result = anigender("crop", first.parent, second.parent, "--to", heads, *options, status=1)
+    assert result.stdout.splitlines() == [str(heads / f"x_png_{i}.png") for i in range(2)]
+    assert tree(heads) == tree(tmp_path / "alone")
+    assert f"x_png_1.png is a crop of {first}, another picture of this run" in result.stderr
+    assert "1 of 2 inputs failed" in result.stderr and "--overwrite" not in result.stderr
+
+
+def test_a_picture_given_twice_is_cropped_once(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:
+    arguments = (folder, folder / "b.png", folder, "--to", tmp_path / "heads")
+    assert "6 crops" in anigender("crop", *arguments).stderr
+    assert "6 crops" in anigender("crop", *arguments, "--overwrite").stderr
+
+
+def test_failed_pictures_are_counted_and_not_their_crops(
+    anigender: Callable[..., Result], tmp_path: Path, paint: Callable[[Path, str], Path]
+) -> None:
+    arguments = ("crop", paint(tmp_path / "x.png", "FFMMFF"), "--to", tmp_path / "heads")
+    anigender(*arguments)
+    result = anigender(*arguments, status=1)
+    assert result.stderr.count("use --overwrite") == 6 and "1 of 1 inputs failed" in result.stderr
+
+
+def test_crops_around_the_input_folder(anigender: Callable[..., Result], folder: Path) -> None:
+    assert "1 crops" in anigender("crop", folder / "sub", "--to", folder).stderr
+    assert "g_png_0.png" in tree(folder)
+
+
 def test_crops_inside_the_input_folder_are_not_cropped_again(anigender: Callable[..., Result], folder: Path) -> None:
     for _ in range(2):
         anigender("crop", folder, "-r", "--to", folder / "heads", "--overwrite")
@@ -539,6 +750,31 @@ def test_the_sheet(anigender: Callable[..., Result], folder: Path, tmp_path: Pat
         assert image.size == (3 * 106 + 6, 2 * 106 + 6)
     assert "sheet.png" in result.stderr
     assert os.listdir(tmp_path / "new") == ["sheet.png"]
+
+
+def test_a_sheet_is_replaced_and_is_no_picture_of_its_own(anigender: Callable[..., Result], folder: Path) -> None:
+    first = anigender("show", folder, "--sheet", folder / "sheet.png")
+    sheet = (folder / "sheet.png").read_bytes()
+    (folder / "sheet.png").write_bytes(sheet[:-20])  # cut off behind its mark
+    again = anigender("show", folder, folder / "sheet.png", "--sheet", folder / "sheet.png")
+    assert again.stdout == first.stdout and (folder / "sheet.png").read_bytes() == sheet
+
+
+@pytest.mark.parametrize("name", ["a.png", "notes.txt"])
+def test_a_sheet_replaces_nothing_else(anigender: Callable[..., Result], folder: Path, name: str) -> None:
+    before = tree(folder)
+    refused = anigender("show", "--sheet", folder / name, folder / "b.png", status=2)
+    assert f"{name} exists and is not a contact sheet" in refused.stderr and tree(folder) == before
+
+
+def test_a_sheet_of_some_of_the_pictures_says_so(
+    anigender: Callable[..., Result], folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "the first" not in anigender("show", folder, "--sheet", tmp_path / "sheet.png").stderr
+    monkeypatch.setattr("anigender.cli.show.MOST", 2)
+    (folder / "broken.png").write_bytes(b"")
+    result = anigender("show", folder, "--sheet", tmp_path / "sheet.png", status=1)
+    assert "sheet.png (the first 2 of 5 pictures)" in result.stderr
 
 
 def test_no_pictures_no_sheet(anigender: Callable[..., Result], tmp_path: Path) -> None:

@@ -17,13 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import Result
 
 from anigender.cli.inputs import Models
 from anigender.cli.on_ray import everywhere
-from anigender.distributed import FILES, actors, answers_in, blocks, classify_on_ray, tasks
+from anigender.distributed import FILES, Judge, actors, answers_in, blocks, classify_on_ray, tasks
 from anigender.folders import find_images
 from anigender.packed import is_picture_or_packed
+from anigender.pipeline import Pipeline
 from anigender.tables import rounded
 
 ROOT = Path(__file__).parent.parent
@@ -55,6 +57,23 @@ def test_blocks_hold_contents_or_reasons(tmp_path: Path, paint: Callable[[Path, 
     assert [row["content"] for row in rows[1:]] == [None] * 4
     assert "ordinary file" in rows[1]["problem"] and "no such file" in rows[2]["problem"]
     assert "damaged" in rows[3]["problem"] and rows[4]["problem"] == "no such file or folder"
+
+
+def test_an_actor_says_what_one_machine_says_of_unsure_faces(
+    anigender: Callable[..., Result], painted: Pipeline, tmp_path: Path, paint: Callable[[Path, str], Path]
+) -> None:
+    pytest.importorskip("pyarrow", reason="the extra anigender[parquet]")
+    for people in ("FM", "Ff", "mM", "f"):
+        paint(tmp_path / f"{people}.png", people)
+    here = anigender("classify", tmp_path, "--min-confidence", "0.9")
+    threads = torch.get_num_threads()
+    try:
+        judge = Judge(lambda: painted, 0.9)
+    finally:
+        torch.set_num_threads(threads)
+    answers = [row for block in blocks(list(find_images([tmp_path]))) for row in judge(block).to_pylist()]
+    assert [rounded(row) for row in answers] == [json.loads(line) for line in here.stdout.splitlines()]
+    assert {Path(row["image"]).stem: row["tags"] for row in answers if row["tags"]} == {"FM": ["1girl", "1boy"]}
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from anigender.files import atomic_file, atomic_write_bytes, atomic_write_text
+from anigender.files import atomic_file, atomic_write_bytes, atomic_write_text, is_name
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="permissions and links are POSIX's here")
 
@@ -156,3 +156,35 @@ def test_a_process_that_dies_leaves_the_former_file(tmp_path: Path) -> None:
     assert ended.returncode != 0 and b"KeyboardInterrupt" in ended.stderr
     assert path.read_text() == "before"
     assert os.listdir(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("asuka", True),
+        ("rem_(re:zero)", True),
+        ("綾波レイ", True),
+        (".hidden", True),
+        ("Inc.", True),
+        ("", False),
+        (".", False),
+        ("..", False),
+        ("...", False),
+        (" ", False),
+        (".. ", False),
+        ("../a", False),
+        ("a/b", False),
+        ("a/", False),
+        ("/a", False),
+        ("a\0b", False),
+        ("a\\b", os.name == "posix"),
+        ("..\\a", os.name == "posix"),
+        ("C:a", os.name == "posix"),
+        ("\udce9", True),  # a byte that is not UTF-8
+        pytest.param("\ud800", False, marks=pytest.mark.skipif(os.name != "posix", reason="Windows has such names")),
+    ],
+)
+def test_what_can_be_a_name(tmp_path: Path, text: str, expected: bool) -> None:
+    assert is_name(text) is expected
+    if expected:  # whatever the file system makes of it, it is inside
+        assert (tmp_path / text).resolve().parent == tmp_path.resolve()

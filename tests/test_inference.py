@@ -10,7 +10,7 @@ from torch import nn
 
 from anigender.classify.gendernet import GenderNet
 from anigender.detect.headnet import HeadNet
-from anigender.inference import fold_batch_norms, native_dtype, ready
+from anigender.inference import fold_batch_norms, native_dtype, ready, usable
 
 
 def trained(net: nn.Module, side: int) -> nn.Module:
@@ -97,3 +97,14 @@ def test_cuda_by_its_generation(
 
 def test_other_devices_compute_in_float32() -> None:
     assert native_dtype("mps") == torch.float32
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "xpu:99", "mps:99", "mtia", "nonsense", ""])
+def test_a_device_that_cannot_be_used_is_named(device: str) -> None:
+    with pytest.raises(ValueError, match=rf"device {device!r} cannot be used \(.{{9,200}}\): name one that is there"):
+        usable(device)
+
+
+@pytest.mark.parametrize("device", ["cpu", torch.device("cpu")])
+def test_a_device_that_can_be_used_stays_as_it_is(device: torch.device | str) -> None:
+    assert usable(device) == torch.device("cpu")

@@ -112,6 +112,29 @@ def test_train_predict_correct_repeat(anigender, trained: Path, classes: Path, c
     assert colour_encoder.calls == [], "moving a file costs nothing"
 
 
+@pytest.mark.parametrize("action", ["copy", "move", "link"])
+def test_sorted_pictures_inside_the_input_folder_are_not_read(
+    anigender, trained: Path, tmp_path: Path, action: str
+) -> None:
+    new = {path.name for path in draw(tmp_path / "new", 8, 0.5, seed=9)}
+    arguments = ("quality", tmp_path / "new", "-r", "--head", trained, "--sort-to", tmp_path / "new" / "sorted")
+    for run in range(2):
+        result = anigender(*arguments, "--action", action, "--batch", "2")
+        left = action != "move" or run == 0
+        assert len(lines(result.stdout)) == (8 if left else 0) and ("no pictures found" in result.stderr) is not left
+        assert {path.name for path in (tmp_path / "new" / "sorted").rglob("*.png")} == new
+
+
+def test_sorting_within_the_input_folder(anigender, trained: Path, tmp_path: Path) -> None:
+    draw(tmp_path / "new", 4, 0.5, seed=9)
+    arguments = ("quality", tmp_path / "new", "--head", trained, "--sort-to", tmp_path / "new")
+    assert "new is a PATH whose pictures are read" in anigender(*arguments, "-r", status=2).stderr
+    assert len(lines(anigender(*arguments, "--action", "move").stdout)) == 4
+    assert len(list((tmp_path / "new").glob("*/*.png"))) == 4 and not list((tmp_path / "new").glob("*.png"))
+    inner = ("quality", tmp_path / "new" / "Blue", *arguments[2:])
+    assert len(lines(anigender(*inner).stdout)) == len(list((tmp_path / "new" / "Blue").iterdir()))
+
+
 def test_filtering_by_quality(anigender, trained: Path, paint, tmp_path: Path) -> None:
     for name, people in {"a.png": "F", "b.png": "M", "c.png": "FF"}.items():
         paint(tmp_path / "in" / name, people)
@@ -134,6 +157,8 @@ def test_filtering_by_quality(anigender, trained: Path, paint, tmp_path: Path) -
         (["quality", "x"], "--head"),
         (["quality", "x", "--head", "aestetic"], "did you mean aesthetic"),
         (["quality", "x", "--head", "{head}", "--output", "absent/o.jsonl"], "no folder absent"),
+        (["quality", "--head", "{head}", "--output", "a.png", "b.png"], "a.png has the name of a picture"),
+        (["quality", "x", "--head", "{head}", "--action", "move"], "--action move needs --sort-to DIR"),
         (["quality", "x", "--head", "{head}", "--combine", "sum"], "'mean', 'median', 'max', 'min'"),
         (["train", "head", "--data", "{data}", "--output", "o.safetensors"], "two or more classes, got 1"),
     ],

@@ -211,6 +211,15 @@ def test_the_parts_are_disjoint_and_complete(
         assert [os.path.relpath(line["image"], "mounted") for line in elsewhere] == names
 
 
+@pytest.mark.parametrize("command", ["tag", "classify"])
+def test_a_missing_folder_fails_on_every_machine(
+    anigender: Callable[..., Result], folder: Path, tmp_path: Path, command: str
+) -> None:
+    for i in range(1, 5):
+        result = anigender(command, tmp_path / "absent", folder / "a.png", "-r", "--shard", f"{i}/4", status=1)
+        assert f"failed: {tmp_path / 'absent'}: no such file or folder" in result.stderr
+
+
 def test_a_parquet_table_says_what_the_lines_say(
     anigender: Callable[..., Result], folder: Path, tmp_path: Path
 ) -> None:

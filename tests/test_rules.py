@@ -240,4 +240,11 @@ def test_what_a_recogniser_does_not_know_is_no_answer() -> None:
         compile_rule('has("asuka")').evaluate({"female": 1})
     with pytest.raises(RuleError, match="did you mean asuka"):
         compile_rule('has("asuk")').evaluate({"character:asuka": 1})
+    rule = compile_rule('female or has(" Asuka ") or has("rei")')
+    rule.check_characters(["rei", "ASUKA", "misato"])
+    with pytest.raises(RuleError, match="did you mean asuka") as told:
+        compile_rule('female or has("asuk")').check_characters(["asuka"])
+    assert told.value.position == 10
+    with pytest.raises(RuleError, match="carry no names"):
+        rule.check_characters([])
     assert words('has("female cat") and red > 1') == {"red"}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from ..digests import sha256
-from ..files import atomic_write_bytes
+from ..files import atomic_write_bytes, is_name
 from ..inference import ready
 from ..weights import read_header, read_weights, save_weights
 from .backbones import EMBEDDED, Backbone, build_net, load_backbone
@@ -157,6 +157,8 @@ def _understood(told: Mapping[str, Any]) -> tuple[list[str], OpenSet, float]:
     margin = float(told["margin"])
     if len(set(names)) != len(names) or len(names) < 2 or not 0.05 <= margin <= 20:
         raise ValueError(f"it has {len(names)} names and a margin of {margin}")
+    if wrong := [name for name in names if not is_name(name)]:  # pictures are sorted into folders by them
+        raise ValueError(f"its name {wrong[0]!r} cannot be that of a folder, as the names of characters are")
     return names, OpenSet(**told["open_set"]), margin
 
 

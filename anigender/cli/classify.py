@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import click
 
 from ..files import atomic_file
-from ..records import line, record
+from ..records import line, record_of_sure
 from ..tables import schema, write_parquet
-from ..tags import image_tags
 from .inputs import Inputs, picture_options, printable
 from .on_ray import HERE, classify_there
+from .outputs import output_file
 from .resuming import resumable
 
 
@@ -33,6 +31,7 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
     "--output",
     "-o",
     type=click.Path(path_type=Path),
+    callback=output_file,
     help="Write here instead of stdout: JSON lines, or a Parquet table where the name ends in .parquet.",
 )
 @click.option("--whole-image", is_flag=True, help="Take each picture for one head; the detector is not run.")
@@ -41,7 +40,7 @@ def _address(context: click.Context, option: click.Parameter, value: str | None)
     default=0.5,
     show_default=True,
     type=click.FloatRange(0.5, 1),
-    help="Leave out faces whose gender is less sure than this.",
+    help="Leave out faces whose gender is less sure than this; a picture with such a face gets no count tags.",
 )
 @click.option(
     "--ray",
@@ -87,16 +86,9 @@ def command(inputs: Inputs, output: Path | None, whole_image: bool, min_confiden
     if output is not None and output.is_dir():
         raise click.UsageError(f"--output: {printable(output)} is a folder; name a file")
 
-    def records() -> Iterator[dict[str, Any]]:
-        for result in inputs.results():
-            if result.faces is None:
-                yield record(result)
-                continue
-            sure = result.faces.filter(result.faces.confidence >= min_confidence)
-            yield record(result.with_faces(sure), image_tags(sure)[0])
-
+    records = (record_of_sure(result, min_confidence) for result in inputs.results())
     if output is None:
-        for values in records():
+        for values in records:
             click.echo(line(values))
         inputs.finish()
         return
@@ -109,9 +101,9 @@ def command(inputs: Inputs, output: Path | None, whole_image: bool, min_confiden
     try:
         with atomic_file(output) as stream:
             if as_table:
-                write_parquet(stream, records())
+                write_parquet(stream, records)
             else:
-                for values in records():
+                for values in records:
                     stream.write(line(values).encode("utf-8") + b"\n")
     except OSError as error:
         raise click.ClickException(

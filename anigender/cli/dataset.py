@@ -68,6 +68,8 @@ def crop(
 ) -> None:
     """Cut the heads out, and say in how many pictures each detector finds one.
 
+    A folder holds crops of one --detector, --margin, --size and --heads; it is refused with others.
+
     \b
     anigender dataset crop raw/ --to heads/
     anigender dataset crop raw/ --to heads/ --compare lbpcascade_animeface.xml --compare animeface-2009
@@ -125,6 +127,9 @@ def resize(source: Path, target: Path, size: int) -> None:
 def split(source: Path, target: Path, share: float, seed: int, action: str) -> None:
     """Divide into train and test; near duplicates never stand on both sides.
 
+    What stands there already stays on its side, and what looks the same goes to it; --test and --seed choose among the
+    rest.
+
     \b
     anigender dataset split heads/ --to set/
     anigender dataset split heads/ --to set/ --test 0.3 --seed 1 --action link
@@ -135,6 +140,8 @@ def split(source: Path, target: Path, share: float, seed: int, action: str) -> N
     )
     names = list(dict.fromkeys((*division.train, *division.test)))
     _table([["character", "train", "test"], *([n, str(division.train[n]), str(division.test[n])] for n in names)])
+    if division.standing:
+        click.echo(f"{division.standing} pictures stood there already, and stay on their side")
     if division.alike:
         click.echo(f"{division.alike} pictures have near duplicates; those stay on one side")
     _finish(division.failures)

@@ -5,35 +5,43 @@ from __future__ import annotations
 import filecmp
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 
-from ..captions import caption_path, shared_captions
+from ..captions import caption_path
 from ..files import atomic_file
+from ..folders import SUFFIXES
 from ..routing import select
 from ..rules import NAMES, PRESETS, RuleError, compile_rule
-from .inputs import Inputs, picture_options, printable
+from .inputs import Inputs, check_outputs, picture_options, printable
 from .naming import load_recogniser, with_names
 from .scoring import make_scorer, scorer_options, with_scores
 
 ACTIONS = ("copy", "move", "link", "list")
+SPELLINGS = tuple(spelled for suffix in sorted(SUFFIXES) for spelled in (suffix, suffix.upper(), suffix.title()))
 
 
-def place(source: Path, target: Path, action: str) -> None:
+def place(source: Path, target: Path, action: str, leave: bool = False) -> None:
     """Copy, move or link one file; what is already there is never overwritten.
+
+    Args:
+        source: the file.
+        target: where it is to be.
+        action: of :data:`ACTIONS`.
+        leave: keep the source of a move; whoever asks for that removes it later.
 
     Raises:
         FileExistsError: another file has the target's name.
         OSError: it could not be done.
     """
+    remove = action == "move" and not leave
     target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists() or target.is_symlink():
-        if target.exists() and filecmp.cmp(source, target, shallow=False):
-            if action == "move" and not os.path.samefile(source, target):
-                source.unlink()
-            return
-        raise FileExistsError(f"{target} exists already and differs; nothing was overwritten")
+    if is_there(source, target):
+        if remove and not os.path.samefile(source, target):
+            source.unlink()
+        return
     if action == "link":
         try:
             target.symlink_to(source.resolve())
@@ -44,17 +52,80 @@ def place(source: Path, target: Path, action: str) -> None:
         try:
             if source.is_symlink():  # a relative one would lead elsewhere from there
                 target.symlink_to(Path(os.path.abspath(source.parent), os.readlink(source)))
-                source.unlink()
+                if remove:
+                    source.unlink()
                 return
-            os.rename(source, target)
-            return
+            if remove:
+                os.rename(source, target)
+                return
         except OSError:  # another file system
             pass
     with source.open("rb") as reader, atomic_file(target) as writer:
         shutil.copyfileobj(reader, writer)
     shutil.copystat(source, target)
-    if action == "move":
+    if remove:
         source.unlink()
+
+
+def is_there(source: Path, target: Path) -> bool:
+    """Whether a file is at its target already.
+
+    Raises:
+        FileExistsError: another file has the target's name.
+    """
+    if not os.path.lexists(target):
+        return False
+    if target.exists() and filecmp.cmp(source, target, shallow=False):
+        return True
+    raise FileExistsError(f"{target} exists already and differs; nothing was overwritten")
+
+
+def place_with_caption(source: Path, target: Path, action: str, extension: str) -> None:
+    """Place a picture and the caption file that it may have: both or neither, and no picture beside another's caption.
+
+    The caption arrives before the picture, and that of a moved picture leaves after it, so nothing is lost by whoever
+    is killed in between. It stays where another picture needs it too.
+
+    Raises:
+        FileExistsError: another file has the target's name or that of its caption, or the caption of one picture would
+            be taken for that of another.
+        OSError: it could not be done.
+    """
+    caption, arrived = caption_path(source, extension), caption_path(target, extension)
+    new = not is_there(source, target)
+    if not os.path.exists(caption):
+        if new and os.path.lexists(arrived):
+            raise FileExistsError(
+                f"{arrived} exists already and would be taken for the caption of {source}, which has none"
+            )
+        place(source, target, action)
+        return
+    first = not os.path.lexists(arrived)
+    for other in same_caption(target) if first else ():
+        if not os.path.exists(source.with_name(other.name)):
+            raise FileExistsError(f"{other}, which has no caption, would get that of {source}; neither was placed")
+    place(caption, arrived, action, leave=True)
+    try:
+        place(source, target, action)
+    except OSError:
+        if first:
+            arrived.unlink(missing_ok=True)
+        raise
+    gone = action == "move" and not os.path.lexists(source)
+    # What was there may be a link to the caption, as an earlier run made it.
+    if gone and (first or not os.path.samefile(caption, arrived)) and not any(same_caption(source)):
+        caption.unlink()
+
+
+def same_caption(picture: Path) -> Iterator[Path]:
+    """The other pictures on disk whose caption file would be the same: those of the same stem.
+
+    They are asked for by name, since listing a folder of a million pictures takes long.
+    """
+    for suffix in SPELLINGS:
+        other = picture.with_name(picture.stem + suffix)
+        if other.name != picture.name and os.path.exists(other):
+            yield other
 
 
 def check_extension(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
@@ -77,7 +148,12 @@ def check_extension(ctx: click.Context, param: click.Parameter, value: str | Non
 )
 @picture_options
 @click.option("--rule", required=True, help='A preset or an expression, e.g. "female >= 1 and male == 0".')
-@click.option("--to", "kept", type=click.Path(path_type=Path, file_okay=False), help="Folder for what fits.")
+@click.option(
+    "--to",
+    "kept",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Folder for what fits. Inside PATH it is not read.",
+)
 @click.option("--rejected", type=click.Path(path_type=Path, file_okay=False), help="Folder for what does not fit.")
 @click.option("--action", type=click.Choice(ACTIONS), default="copy", show_default=True, help="What to do with a file.")
 @click.option(
@@ -116,6 +192,16 @@ def command(
     anigender filter pictures/ --recogniser mine.skops --rule 'has("asuka") and faces == 1' --to asuka/
     anigender filter in/ --head chromatic-aberration --rule "chromatic_aberration < 0.5" --to clean/
     """
+    folders = tuple(folder for folder in (kept, rejected) if folder is not None)
+    if action == "list":
+        given = {"--to": kept, "--rejected": rejected, "--captions": extension}
+        if idle := [name for name, value in given.items() if value is not None]:
+            raise click.UsageError(
+                f"--action list puts no file anywhere: leave out {', '.join(idle)}, or choose copy, move or link"
+            )
+    elif not folders:
+        raise click.UsageError("--to DIR (or --rejected DIR) is needed, unless --action is list")
+    check_outputs(inputs.paths, folders)
     scorer = None
     if heads:
         device = str(inputs.pipeline.classifier.device)
@@ -123,16 +209,10 @@ def command(
     namer = load_recogniser(recogniser, str(inputs.pipeline.classifier.device))
     try:
         compiled = compile_rule(rule, scorer.names if scorer is not None else ())
+        compiled.check_characters(namer.names if namer is not None else ())
     except RuleError as error:
         raise click.UsageError(str(error)) from error
-    if action != "list" and kept is None and rejected is None:
-        raise click.UsageError("--to DIR (or --rejected DIR) is needed, unless --action is list")
     counts = {True: 0, False: 0}
-    shared: set[Path] = set()
-    if extension is not None and action == "move":
-        groups = shared_captions((path for path, problem in inputs.found() if problem is None), extension)
-        shared = {caption_path(path, extension) for group in groups.values() for path in group}
-    folders = tuple(folder for folder in (kept, rejected) if folder is not None and action != "list")
     results = inputs.results(keep_pixels=scorer is not None or namer is not None, without=folders)
     for result, known in with_scores(with_names(results, namer), scorer, inputs.batch):
         if result.faces is None:
@@ -152,12 +232,10 @@ def command(
             continue
         try:
             target = folder / inputs.relative(result.path)
-            place(result.path, target, action)
-            if extension is not None:
-                caption = caption_path(result.path, extension)
-                if caption.exists():
-                    # What another picture needs too stays where it is.
-                    place(caption, caption_path(target, extension), "copy" if caption in shared else action)
+            if extension is None:
+                place(result.path, target, action)
+            else:
+                place_with_caption(result.path, target, action, extension)
         except (ValueError, OSError) as error:
             inputs.fail(result.path, str(error))
     click.echo(f"{counts[True]} fit, {counts[False]} do not", err=True)

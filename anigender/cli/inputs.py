@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +24,7 @@ from ..resuming import resumed
 from ..sharding import Shard
 from ..store import ResultStore, StoreError
 
+JOINERS = "\u200c\u200d"  # invisible, but parts of words and of emoji
 DETECTOR_HELP = f"auto, {', '.join(DETECTORS)}, or a file ({' '.join(ending for ending, _, _ in FILES.values())})."
 
 
@@ -149,15 +152,12 @@ class Inputs:
         self.seen = 0
 
     def found(self, without: tuple[Path, ...] = ()) -> Iterator[tuple[Path, str | None]]:
-        """The files, less those inside the folders ``without`` (a command's own output)."""
-        apart = [folder.resolve() for folder in without]
+        """The files, less those of a command's own output ``without``; see :func:`found_in`."""
         wanted = is_picture_or_packed if self.packed else is_picture
         for given in self.paths:
-            for path, problem in find_images([given], self.recursive, wanted):
-                # Where the file is, not where it points to: links in the output folder lead back to the pictures.
-                if apart and any((path.parent.resolve() / path.name).is_relative_to(folder) for folder in apart):
-                    continue
-                if self.shard is not None and not self.shard.holds(_below(given, path)):
+            for path, problem in found_in(given, self.recursive, without, wanted):
+                # What is missing fails on every machine: one without the mount must not pass for done.
+                if self.shard is not None and problem is None and not self.shard.holds(_below(given, path)):
                     continue
                 if problem is None and is_packed(path.name):
                     if not self.packed:
@@ -170,8 +170,11 @@ class Inputs:
         """One result per file in order, with a progress bar on stderr; unreadable files are noted as failures.
 
         Raises:
+            click.UsageError: see :func:`check_outputs`.
             click.ClickException: the store cannot be used any longer, as on a full disk.
         """
+        if self.recursive:  # else what is put into folders below is not read
+            check_outputs(self.paths, without)
         # Counted only for whoever watches: listing millions of files takes its time.
         total = self._count(without) if sys.stderr.isatty() else None
         with nullcontext() if self.open_store is None else self.open_store() as store:
@@ -216,8 +219,41 @@ class Inputs:
         for path, reason in self.failures:
             click.echo(f"failed: {printable(path)}: {printable(reason)}", err=True)
         if self.failures:
-            click.echo(f"{len(self.failures)} of {self.seen} inputs failed", err=True)
+            failed = len({path for path, _ in self.failures})  # one picture may fail several times, as its crops do
+            click.echo(f"{failed} of {self.seen} inputs failed", err=True)
             raise SystemExit(1)
+
+
+def found_in(
+    given: Path, recursive: bool, without: Iterable[Path] = (), wanted: Callable[[str], bool] = is_picture
+) -> Iterator[tuple[Path, str | None]]:
+    """What :func:`~anigender.folders.find_images` finds for one PATH, less a command's own output.
+
+    Only files, and folders inside the PATH, are left out: a folder that holds the PATH would leave nothing.
+    """
+    place = Path(os.path.realpath(given))
+    outputs = [Path(os.path.realpath(output)) for output in without]
+    apart = [output for output in outputs if output.is_relative_to(place) and (output != place or output.is_file())]
+    for path, problem in find_images([given], recursive, wanted):
+        # Where the file is, not where it points to: links in the output folder lead back to the pictures.
+        if apart and any((place / path.relative_to(given)).is_relative_to(output) for output in apart):
+            continue
+        yield path, problem
+
+
+def check_outputs(paths: Iterable[Path], outputs: Iterable[Path]) -> None:
+    """Refuse an output folder that is a PATH as well, where what is put there would be read as a picture of it.
+
+    Raises:
+        click.UsageError: there is one.
+    """
+    read = {os.path.realpath(path) for path in paths if not os.path.isfile(path)}
+    for folder in outputs:
+        if os.path.realpath(folder) in read:
+            raise click.UsageError(
+                f"{printable(folder)} is a PATH whose pictures are read, and would be written to: "
+                "name another folder, which may be inside it"
+            )
 
 
 def _below(given: Path, path: Path) -> Path:
@@ -226,6 +262,14 @@ def _below(given: Path, path: Path) -> Path:
 
 
 def printable(path: Path | str) -> str:
-    """A path, or what is said of one, on one line: control characters and undecodable bytes escaped."""
+    """A path, or what is said of one, on one line: control characters and undecodable bytes escaped.
+
+    Spaces of other widths and joiners stay, since names in Japanese, Persian or emoji have them and must open as shown.
+    """
     text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(c if is_shown(c) else c.encode("unicode_escape").decode() for c in text)
+
+
+def is_shown(character: str) -> bool:
+    """Whether :func:`printable` leaves a character as it is."""
+    return character.isprintable() or unicodedata.category(character) == "Zs" or character in JOINERS

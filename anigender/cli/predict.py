@@ -13,6 +13,7 @@ from ..records import line, record
 from .filter import ACTIONS, place
 from .inputs import Inputs, picture_options, printable
 from .naming import load_recogniser, with_names
+from .outputs import output_file
 
 NOBODY = "_nobody"
 
@@ -21,14 +22,22 @@ NOBODY = "_nobody"
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False), metavar="MODEL")
 @picture_options
 @click.option("--crops", is_flag=True, help="Each picture is a head crop already, as the recogniser was trained on.")
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of stdout.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=output_file,
+    help="Write here instead of stdout.",
+)
 @click.option(
     "--sort-to",
     type=click.Path(path_type=Path, file_okay=False),
     help=f"Put pictures of one face into a folder by its name below this one; nobody known into {NOBODY}.",
 )
-@click.option("--action", type=click.Choice(ACTIONS[:3]), default="copy", show_default=True, help="For --sort-to.")
-def command(inputs: Inputs, model: Path, crops: bool, output: Path | None, sort_to: Path | None, action: str) -> None:
+@click.option("--action", type=click.Choice(ACTIONS[:3]), show_default="copy", help="For --sort-to.")
+def command(
+    inputs: Inputs, model: Path, crops: bool, output: Path | None, sort_to: Path | None, action: str | None
+) -> None:
     """Say who is in each picture, as JSON lines in input order: those of classify, with a name for every face.
 
     MODEL is what `anigender train characters` wrote. A face of nobody known has the name null.
@@ -38,6 +47,8 @@ def command(inputs: Inputs, model: Path, crops: bool, output: Path | None, sort_
     anigender predict mine.skops heads/ --crops --output names.jsonl
     anigender predict mine.skops new/ --crops --sort-to sorted/ --action link
     """
+    if action is not None and sort_to is None:
+        raise click.UsageError(f"--action {action} needs --sort-to DIR, which says where to")
     if output is not None and not output.parent.is_dir():
         raise click.UsageError(f"--output: there is no folder {printable(output.parent)}")
     recogniser = load_recogniser(model, str(inputs.pipeline.classifier.device))
@@ -59,9 +70,9 @@ def command(inputs: Inputs, model: Path, crops: bool, output: Path | None, sort_
             counts.update(name or "nobody known" for name in names)
             if sort_to is not None and len(names) == 1:
                 try:
-                    place(result.path, sort_to / (names[0] or NOBODY) / result.path.name, action)
+                    place(result.path, sort_to / (names[0] or NOBODY) / result.path.name, action or "copy")
                 except OSError as error:
                     inputs.fail(result.path, str(error))
     for name, count in counts.most_common():
-        click.echo(f"{name}: {count}", err=True)
+        click.echo(f"{printable(name)}: {count}", err=True)
     inputs.finish()

@@ -10,12 +10,13 @@ from typing import Any
 import click
 import torch
 
-from ..files import atomic_file
-from ..folders import decoded, find_images
+from ..files import atomic_file, is_name
+from ..folders import decoded
 from ..quality import Scorer
 from ..records import line, text_of
 from .filter import ACTIONS, place
-from .inputs import printable
+from .inputs import check_outputs, found_in, printable
+from .outputs import output_file
 from .scoring import make_scorer, scorer_options
 
 
@@ -25,13 +26,19 @@ from .scoring import make_scorer, scorer_options
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 1024), help="Pictures at once.")
 @click.option("--device", default=None, help="cpu, cuda, cuda:1 …; CUDA where there is one, else the CPU.")
 @scorer_options(required=True)
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="Write here instead of stdout.")
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=output_file,
+    help="Write here instead of stdout.",
+)
 @click.option(
     "--sort-to",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Put the pictures into a folder per class below this one, by the first head.",
+    help="Put the pictures into a folder per class below this one, by the first head. Inside PATH it is not read.",
 )
-@click.option("--action", type=click.Choice(ACTIONS[:3]), default="copy", show_default=True, help="For --sort-to.")
+@click.option("--action", type=click.Choice(ACTIONS[:3]), show_default="copy", help="For --sort-to.")
 def command(
     paths: tuple[Path, ...],
     recursive: bool,
@@ -43,7 +50,7 @@ def command(
     tiling: bool | None,
     output: Path | None,
     sort_to: Path | None,
-    action: str,
+    action: str | None,
 ) -> None:
     """Score pictures: chromatic aberration, compression, looks, or what a head of your own was taught.
 
@@ -52,17 +59,25 @@ def command(
     anigender quality pictures/ --head aesthetic --output scores.jsonl
     anigender quality new/ --head mine.safetensors --sort-to sorted/ --action link
     """
+    if action is not None and sort_to is None:
+        raise click.UsageError(f"--action {action} needs --sort-to DIR, which says where to")
     if output is not None and not output.parent.is_dir():
         raise click.UsageError(f"--output: there is no folder {printable(output.parent)}")
+    own = () if sort_to is None else (sort_to,)
+    if recursive:  # else the folders of the classes are not read
+        check_outputs(paths, own)
     scorer = make_scorer(heads, encoder, combine, tiling, device)
     labels = scorer.heads[0].labels
-    if sort_to is not None and (len(labels) < 2 or any(Path(label).name != label for label in labels)):
+    if sort_to is not None and (len(labels) < 2 or not all(map(is_name, labels))):
         raise click.UsageError(
             f"--sort-to needs classes that can be names of folders, the head has {', '.join(labels)}"
         )
     failures: list[tuple[Path, str]] = []
+    seen = 0
+    files = (file for given in paths for file in found_in(given, recursive, own))
     with nullcontext() if output is None else atomic_file(output) as stream:
-        for path, pixels, row, top in _scored(find_images(paths, recursive), scorer, batch, failures):
+        for path, pixels, row, top in _scored(files, scorer, batch, failures):
+            seen += 1
             if row is None:
                 told = {"image": text_of(path), "width": None, "height": None, "quality": None, "error": pixels}
             else:
@@ -71,13 +86,15 @@ def command(
                 told = {"image": text_of(path), "width": width, "height": height, "quality": values, "error": None}
                 if sort_to is not None:
                     try:
-                        place(path, sort_to / labels[top] / path.name, action)
+                        place(path, sort_to / labels[top] / path.name, action or "copy")
                     except OSError as error:
                         failures.append((path, str(error)))
             if stream is None:
                 click.echo(line(told))
             else:
                 stream.write(line(told).encode("utf-8") + b"\n")
+    if not seen:
+        click.echo("no pictures found", err=True)
     for path, reason in failures:
         click.echo(f"failed: {printable(path)}: {printable(reason)}", err=True)
     if failures:

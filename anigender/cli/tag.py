@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import click
 
-from ..captions import MODES, Mode, plan_caption, shared_captions, write_caption
+from ..captions import MODES, Mode, caption_path, plan_caption, shared_captions, write_caption
+from ..folders import is_picture
 from ..tags import GROUPS, image_tags, spell_tags
 from .inputs import Inputs, picture_options, printable
 from .resuming import resumable
@@ -18,11 +22,44 @@ def _groups(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
     return groups
 
 
+def _extension(context: click.Context, option: click.Parameter, value: str) -> str:
+    try:
+        caption = caption_path("picture", value)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    if is_picture(caption.name):
+        raise click.BadParameter(
+            f"{value!r} is that of pictures, which would be overwritten; expected one such as .txt"
+        )
+    return value
+
+
+def _separator(context: click.Context, option: click.Parameter, value: str) -> str:
+    if not value:
+        raise click.BadParameter("it is empty, and tags could not be told apart; expected one such as ', '")
+    return value
+
+
+def _with_captions(inputs: Inputs, extension: str) -> Iterator[Path]:
+    """The files that can have a caption; a caption that a glob gave is none of them."""
+    for path, problem in inputs.found():
+        if problem is None:
+            try:
+                caption_path(path, extension)
+            except ValueError:  # told when its turn comes, like whatever else is wrong with it
+                continue
+            yield path
+
+
 @click.command("tag")
 @picture_options
 @resumable
 @click.option(
-    "--mode", type=click.Choice(MODES), default="skip", show_default=True, help="What becomes of existing captions."
+    "--mode",
+    type=click.Choice(MODES),
+    default="skip",
+    show_default=True,
+    help="What becomes of existing captions; overwrite empties them, also those by hand, where no face is found.",
 )
 @click.option(
     "--tags",
@@ -32,9 +69,9 @@ def _groups(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
     callback=_groups,
     help="Groups of tags: " + "; ".join(f"{name}: {text}" for name, text in GROUPS.items()) + ".",
 )
-@click.option("--separator", default=", ", show_default=True, help="Between tags.")
+@click.option("--separator", default=", ", show_default=True, callback=_separator, help="Between tags.")
 @click.option("--underscores/--spaces", default=True, show_default=True, help="multiple_girls or multiple girls.")
-@click.option("--extension", default=".txt", show_default=True, help="Of the caption files.")
+@click.option("--extension", default=".txt", show_default=True, callback=_extension, help="Of the caption files.")
 @click.option(
     "--min-confidence",
     default=0.5,
@@ -62,8 +99,7 @@ def command(
     anigender tag dataset/ --recursive --mode prepend --spaces
     anigender tag dataset/ --recursive --resume results.sqlite     # again after a crash, or when pictures were added
     """
-    shared = shared_captions((path for path, problem in inputs.found() if problem is None), extension)
-    for sidecar, pictures in shared.items():
+    for sidecar, pictures in shared_captions(_with_captions(inputs, extension), extension).items():
         names = ", ".join(printable(path) for path in pictures)
         click.echo(f"warning: {names} share the caption {printable(sidecar)}", err=True)
     for result in inputs.results():

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from ..inference import usable
 from ..transfer import on_device
 from ..weights import read_weights
 
@@ -91,8 +92,11 @@ def load_encoder(
     Raises:
         ImportError: transformers is not installed.
         FileNotFoundError: no such encoder.
-        ValueError: the files are not those of a CLIP encoder.
+        ValueError: the files are not those of a CLIP encoder, or a device that cannot be used.
     """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usable(device)  # before anything is downloaded
     path = Path(name)
     if path.is_dir():
         found = [path / file for file in ("model.safetensors", "pytorch_model.bin") if (path / file).is_file()]
@@ -103,8 +107,6 @@ def load_encoder(
         from ..locate import locate
 
         path = locate(DEFAULT if str(name) == "auto" else name, folders)
-    if device is None:
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     return read_encoder(path, device, dtype)
 
 

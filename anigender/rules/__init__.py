@@ -20,8 +20,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from .parser import Parser, RuleError
-from .tree import Node, Unanswerable
-from .vocabulary import KEYWORDS, NAMES, PRESETS
+from .tree import Has, Node, Unanswerable
+from .vocabulary import KEYWORDS, NAMES, PRESETS, character_fact
 
 __all__ = ["MAX_LENGTH", "NAMES", "PRESETS", "Rule", "RuleError", "compile_rule", "words"]
 
@@ -40,6 +40,7 @@ class Rule:
     text: str
     names: frozenset[str]
     _tree: Node = field(repr=False, compare=False)
+    _asked_for: tuple[Has, ...] = field(repr=False, compare=False)
 
     def __repr__(self) -> str:
         return f"Rule({self.text!r})"
@@ -50,8 +51,21 @@ class Rule:
         Raises:
             RuleError: a division by zero, or a fact that the rule needs is missing.
         """
+        return bool(self._work_out(self._tree, facts))
+
+    def check_characters(self, known: Iterable[str]) -> None:
+        """Ask beforehand whether these characters are all that ``has("...")`` needs.
+
+        Raises:
+            RuleError: the rule asks for another.
+        """
+        facts = dict.fromkeys(map(character_fact, known), 0.0)
+        for question in self._asked_for:
+            self._work_out(question, facts)
+
+    def _work_out(self, node: Node, facts: Mapping[str, float]) -> float:
         try:
-            return bool(self._tree.work_out(facts))
+            return node.work_out(facts)
         except Unanswerable as error:
             problem, position = error.args
             raise RuleError(f"the rule cannot be worked out: {problem}", self.text, position) from None
@@ -80,7 +94,7 @@ def compile_rule(text: str, extra_names: Iterable[str] = ()) -> Rule:
         raise RuleError(f"the rule has {len(text):,} characters, at most {MAX_LENGTH:,} are allowed", text, MAX_LENGTH)
     parser = Parser(text, dict.fromkeys([*NAMES, *extra_names]))
     tree = parser.parse()
-    return Rule(text, frozenset(parser.used), tree)
+    return Rule(text, frozenset(parser.used), tree, tuple(parser.asked_for))
 
 
 def words(text: str) -> set[str]:

@@ -100,12 +100,14 @@ class Parser:
 
     Attributes:
         used: the names that it does use, once it is parsed.
+        asked_for: the characters that it asks for.
     """
 
     def __init__(self, text: str, known: Iterable[str]) -> None:
         self.text = text
         self.known = list(known)
         self.used: set[str] = set()
+        self.asked_for: list[Has] = []
         self.depth = 0
         self.ahead = iter(_tokens(text))
         self.token = next(self.ahead)
@@ -182,7 +184,8 @@ class Parser:
                 name = token.text
         if not name.strip():
             raise RuleError("has asks for a character by name, this one is empty", self.text, position)
-        return Has(name, position)
+        self.asked_for.append(Has(name, position))
+        return self.asked_for[-1]
 
     def name(self) -> Node:
         word = self.token.text

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ...characters.estimators import METHODS
-from .options import common, resume, run
+from .options import common, resume, run, usable_device
 
 
 @click.command("characters")
@@ -70,7 +70,7 @@ from .options import common, resume, run
 )
 @click.option("--jobs", default=1, show_default=True, type=int, help="Processes at once; -1 for one per core.")
 @click.option("--seed", default=0, show_default=True, type=click.IntRange(0))
-@click.option("--device", default="cpu", show_default=True, help="Of the net: cpu, cuda …")
+@click.option("--device", default="cpu", show_default=True, callback=usable_device, help="Of the net: cpu, cuda …")
 @click.option("--epochs", default=25, show_default=True, type=click.IntRange(1), help="Of the method network.")
 @click.option("--batch", default=8, show_default=True, type=click.IntRange(2), help="Of the method network.")
 def characters(**options: Any) -> None:

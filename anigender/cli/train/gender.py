@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..inputs import settings
-from .options import common, copying, resume, run
+from .options import common, copying, resume, run, usable_device
 
 RECIPES = ("scratch", "finetune", "sgd-step")
 
@@ -76,7 +76,9 @@ RECIPES = ("scratch", "finetune", "sgd-step")
 )
 @click.option("--hold-out", multiple=True, help="A folder of gender/ to validate on instead of learning from it.")
 @click.option(
-    "--workers", type=click.IntRange(0), help="Processes that make views; half the processors where left out."
+    "--workers",
+    type=click.IntRange(0),
+    help="Processes that make views; half the processors where left out. Not for scratch.",
 )
 def gender(start: str | None, recipe: str | None, hold_out: tuple[str, ...], **options: Any) -> None:
     """Train a gender classifier on head crops: from nothing, or on from any other one.
@@ -131,7 +133,7 @@ def _refuse(recipe: str, options: dict[str, Any], names: tuple[str, ...]) -> Non
 
 @click.command("calibrate")
 @copying
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda …")
+@click.option("--device", default="cpu", show_default=True, callback=usable_device, help="cpu, cuda …")
 def calibrate(**options: Any) -> None:
     """Fit the confidences of a gender classifier anew, as after averaging several.
 

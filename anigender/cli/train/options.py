@@ -16,10 +16,20 @@ to_output = click.option(
 )
 
 
+def usable_device(context: click.Context, option: click.Parameter, value: str) -> str:
+    """A device that can be used; any other is wrong usage, said before the data are read."""
+    from ...inference import usable
+
+    try:
+        return str(usable(value))
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
 def common(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options of every training."""
     for option in (
-        click.option("--device", default="cpu", show_default=True, help="cpu, cuda …"),
+        click.option("--device", default="cpu", show_default=True, callback=usable_device, help="cpu, cuda …"),
         click.option("--seed", default=0, show_default=True, type=int),
         click.option(
             "--learning-rate", type=click.FloatRange(0, min_open=True), help="The recipe's own where left out."

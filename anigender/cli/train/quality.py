@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import to_output
+from .options import to_output, usable_device
 
 
 @click.command("head")
@@ -23,7 +23,7 @@ from .options import to_output
 @click.option("--name", default="", help="Of the head; the output's name where left out.")
 @click.option("--epochs", default=60, show_default=True, type=click.IntRange(1))
 @click.option("--learning-rate", default=3e-4, show_default=True, type=click.FloatRange(0, min_open=True))
-@click.option("--device", default="cpu", show_default=True, help="Of the encoder: cpu, cuda …")
+@click.option("--device", default="cpu", show_default=True, callback=usable_device, help="Of the encoder: cpu, cuda …")
 @click.option("--seed", default=0, show_default=True, type=int)
 def head(**options: Any) -> None:
     """Train a quality head from folders of pictures, one subfolder for each class.

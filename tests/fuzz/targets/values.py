@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from anigender.bounding_boxes import KINDS, from_bounding_boxes, to_bounding_boxes
-from anigender.cli.inputs import printable
+from anigender.cli.inputs import is_shown, printable
 from anigender.faces import Faces
 from anigender.folders import Result
 from anigender.pipeline import Pipeline
@@ -108,7 +108,7 @@ def run_records(data: bytes, folder: Path) -> None:
     assert json.loads(text.encode("utf-8").decode("utf-8"))["height"] == size[0]
     assert not set(text) & set(map(chr, range(32)))
     shown = printable(Path(name))
-    assert shown.isprintable() or not shown, shown
+    assert all(map(is_shown, shown)) and len(shown.splitlines()) < 2, shown
     shown.encode("utf-8")
 
 
