@@ -107,7 +107,7 @@ def picture_size(source: str | Path | bytes) -> tuple[int, int]:
     Raises:
         ImageError: the header cannot be read, or it claims more than :data:`MAX_PIXELS`.
     """
-    with _opened(source) as image:
+    with open_image(source) as image:
         turned = _orientation(image) in (5, 6, 7, 8)
         if isinstance(image, TiffImagePlugin.TiffImageFile):  # newer versions of Pillow turn these themselves
             turned = turned and image.width == image.tag_v2.get(TiffImagePlugin.IMAGEWIDTH)
@@ -125,27 +125,35 @@ def read_image(source: str | Path | bytes, background: int = 255) -> Tensor:
     Raises:
         ImageError: missing, truncated, not a picture, or a decompression bomb.
     """
-    with _opened(source) as image:
+    with open_image(source) as image:
         return _decode(image, background)
 
 
 def read_frames(path: str | Path, background: int = 255) -> Iterator[Tensor]:
     """Every frame of an animation, one at a time, each as :func:`read_image` gives the first."""
-    with _opened(path) as image:
+    with open_image(path) as image:
         try:
             count = getattr(image, "n_frames", 1)
-        except Exception as error:  # see _opened
+        except Exception as error:  # see open_image
             raise ImageError(f"its frames cannot be counted: {_reason(error)}") from error
         for i in range(count):
             try:
                 image.seek(i)
-            except Exception as error:  # see _opened
+            except Exception as error:  # see open_image
                 raise ImageError(f"frame {i} cannot be read: {_reason(error)}") from error
             _check_size(image)  # pages differ in size
             yield _decode(image, background)
 
 
-def _opened(source: str | Path | bytes) -> Image.Image:
+def open_image(source: str | Path | bytes) -> Image.Image:
+    """A picture with its header read, for whoever needs more than :func:`read_image` gives; close it.
+
+    Every picture that is not this program's own is opened here, since ``Image.open`` alone would hand some to another
+    program. The pixels are decoded later, and whatever is wrong with those may raise anything.
+
+    Raises:
+        ImageError: as of :func:`read_image`, as far as the header tells.
+    """
     if not isinstance(source, bytes) and os.path.exists(source) and not os.path.isfile(source):
         raise ImageError("not an ordinary file")  # a pipe would be waited for
     try:
@@ -192,7 +200,7 @@ def _orientation(image: Image.Image) -> int:
     """How the camera was held, as EXIF numbers it; 1 (upright) where that cannot be read."""
     try:
         return int(image.getexif().get(0x0112, 1))
-    except Exception:  # see _opened; the pixels may be whole all the same
+    except Exception:  # see open_image; the pixels may be whole all the same
         return 1
 
 
@@ -204,7 +212,7 @@ def _decode(image: Image.Image, background: int) -> Tensor:
         raise
     except MemoryError as error:
         raise ImageError(f"needs more memory than there is ({image.width} x {image.height})") from error
-    except Exception as error:  # see _opened
+    except Exception as error:  # see open_image
         raise ImageError(_reason(error)) from error
     return torch.from_numpy(pixels.copy() if not pixels.flags.writeable else pixels)
 

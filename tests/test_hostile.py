@@ -9,6 +9,7 @@ import os
 import re
 import struct
 import subprocess
+import tarfile
 import time
 import zlib
 from collections.abc import Callable
@@ -21,11 +22,17 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from anigender.captions import CaptionError, read_caption, write_caption
+from anigender.characters.preparing import write_crop
+from anigender.datasets.duplicates import refuse_contradictions
 from anigender.datasets.labelled import COLUMNS, SQUARE, read_known_boxes, read_pictures, read_teacher
+from anigender.datasets.own_pictures import read_own
+from anigender.datasets.picture import Picture, open_picture, read_rgba
+from anigender.datasets.unlabelled import read_faces
 from anigender.detect.cascade_file import parse, read_cascade
+from anigender.evaluate.detector import cascade_recall
 from anigender.evaluate.html_report import html_report, plot, table
 from anigender.folders import MAX_PIXELS, NOT_READ, ImageError, find_images, picture_size, read_frames, read_image
 from anigender.folders import Result as Found
@@ -87,6 +94,23 @@ def test_what_is_said_of_odd_names_is_seen_and_on_one_line(
     if command == "tag":
         assert len(list(named.glob("*.caption"))) == len(NAMES)
         assert result.stdout.count("\twritten\t1girl, solo\n") == len(NAMES)
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("初音\u3000ミク", True), ("thin\u2009space", True), ("no\xa0break", True), ("می\u200cخواهم", True),
+        ("👩\u200d👧", True), ("e\u0301", True), ("right\u202etoleft", False), ("soft\xadhyphen", False),
+        ("mark\ufeff", False), ("next\x85line", False), ("line\u2028end", False), ("paragraph\u2029end", False),
+    ],
+)  # fmt: skip
+def test_what_is_listed_can_be_opened(
+    tmp_path: Path, run: Callable[..., Result], paint: Callable[[Path, str], Path], name: str, shown: bool
+) -> None:
+    path = paint(tmp_path / "in" / f"{name}.png", "F")
+    [listed] = run("filter", path.parent, "--rule", "solo", "--action", "list").stdout.split("\n")[:-1]
+    assert (listed == str(path)) is shown and (shown or "\\" in listed)
 
 
 @POSIX
@@ -415,15 +439,113 @@ def test_a_later_page_that_claims_to_be_huge(tmp_path: Path) -> None:
         next(frames)
 
 
-def test_no_other_program_is_started_for_a_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def ghostscript(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What appears when a program is started that is called as Ghostscript is."""
+    trace = tmp_path / "started"
+    program = tmp_path / "bin" / "gs"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\necho \"$@\" >> '{trace}'\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    monkeypatch.setattr(EpsImagePlugin, "gs_binary", None)  # where Pillow keeps what it found earlier
+    return trace
+
+
+def postscript(path: Path) -> Path:
+    """An EPS file, whatever it is called."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     stream = io.BytesIO()
-    Image.new("RGB", (8, 8)).save(stream, "EPS")
-    path = tmp_path / "picture.png"
+    Image.new("RGB", (96, 96)).save(stream, "EPS")
     path.write_bytes(stream.getvalue())
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
-    with pytest.raises(ImageError, match="not a picture"):
-        read_image(path)
-    assert "EPS" in NOT_READ
+    return path
+
+
+def refused(read: Callable[[Path], object]) -> Callable[[Path], None]:
+    def check(path: Path) -> None:
+        with pytest.raises(ImageError, match="not a picture in any format that can be read here"):
+            read(path)
+
+    return check
+
+
+def labelled_by_gender(path: Path) -> None:
+    for i, folder in enumerate(("female", "male")):
+        (path.parent / folder).mkdir()
+        pixels = np.random.default_rng(i).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(path.parent / folder / "0.png")
+    path.rename(path.parent / "female" / path.name)
+    assert [picture.file for picture in read_own(path.parent)] == ["female/0.png", "male/0.png"]
+
+
+def in_a_shard(path: Path) -> None:
+    with tarfile.open(path.parent / "faces.tar", "w") as shard:
+        shard.add(path, path.name)
+        Image.new("RGB", (8, 8)).save(path.parent / "good.png")
+        shard.add(path.parent / "good.png", "good.png")
+    assert [name for name, _ in read_faces(path.parent / "faces.tar", lambda name: True)] == ["faces.tar/good.png"]
+
+
+def under_both_genders(path: Path) -> None:
+    other = postscript(path.with_name("other.png"))
+    pictures = [Picture(path.name, gender="female"), Picture(other.name, gender="male")]
+    refuse_contradictions(path.parent, pictures, [0, 0])
+
+
+def in_place_of_a_crop(path: Path) -> None:
+    with pytest.raises(FileExistsError, match="exists already and differs"):
+        write_crop(torch.zeros(3, 96, 96), path)
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "check",
+    [
+        refused(read_image),
+        refused(picture_size),
+        refused(lambda path: [*read_frames(path)]),
+        refused(read_rgba),
+        refused(open_picture),
+        refused(lambda path: cascade_recall(path.parent, [Picture(path.name)])),
+        labelled_by_gender,
+        in_a_shard,
+        under_both_genders,
+        in_place_of_a_crop,
+    ],
+)
+def test_no_other_program_is_started_for_a_picture(
+    tmp_path: Path, ghostscript: Path, check: Callable[[Path], None]
+) -> None:
+    path = postscript(tmp_path / "in" / "picture.png")
+    (path.parent / "lbp_opencv4.json").write_text('{"faces": {}}')
+    check(path)
+    assert not ghostscript.exists() and "EPS" in NOT_READ
+
+
+@POSIX
+@pytest.mark.parametrize("step", ["crop", "resize", "split"])
+def test_no_other_program_is_started_by_the_steps_to_a_data_set(
+    tmp_path: Path, ghostscript: Path, run: Callable[..., Result], step: str
+) -> None:
+    for i, name in enumerate(("ann", "bob")):
+        (tmp_path / "raw" / name).mkdir(parents=True)
+        for k in range(2):
+            pixels = np.random.default_rng(10 * i + k).integers(0, 256, (24, 24, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "raw" / name / f"{k}.png")
+    postscript(tmp_path / "raw" / "ann" / "picture.png")
+    postscript(tmp_path / "to" / "ann" / "0_png_0.png")  # where a crop goes
+    postscript(tmp_path / "to" / "train" / "ann" / "1.png")  # where a picture may stand
+    more = ("--detector", "whole-image") if step == "crop" else ()
+    said = run("dataset", step, tmp_path / "raw", "--to", tmp_path / "to", *more)
+    assert said.exit_code == 1 and "picture.png: not a picture in any format" in said.output
+    assert not ghostscript.exists()
+
+
+@POSIX
+def test_the_program_in_place_of_ghostscript_would_be_started(tmp_path: Path, ghostscript: Path) -> None:
+    with Image.open(postscript(tmp_path / "picture.png")) as image, pytest.raises(subprocess.CalledProcessError):
+        image.load()
+    assert ghostscript.exists()
 
 
 # -- XML, names of texts ---------------------------------------------------------------------------------------------

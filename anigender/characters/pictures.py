@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import unicodedata
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image
-
 from ..datasets.own_pictures import difference_hash, near_duplicates
 from ..digests import sha256
-from ..folders import find_images
+from ..folders import find_images, open_image
 from .packages import needs
 
 FEWEST = 2  # pictures of a character: one to learn from and one to judge by
@@ -73,7 +71,7 @@ def class_folders(data: Path) -> list[Path]:
     """
     if not data.is_dir():
         raise ValueError(f"{data} is no folder: expected one with a subfolder of pictures for each character")
-    found = sorted(path for path in data.iterdir() if path.is_dir() and path.name[0] not in (".", NOBODY))
+    found = _folders_in(data)
     if not found:
         raise ValueError(
             f"{data} holds no folders: expected a subfolder of pictures for each character, such as {data.name}/asuka"
@@ -89,6 +87,10 @@ def class_folders(data: Path) -> list[Path]:
     return found
 
 
+def _folders_in(data: Path) -> list[Path]:
+    return sorted(path for path in data.iterdir() if path.is_dir() and path.name[0] not in (".", NOBODY))
+
+
 def parts_of(data: Path) -> tuple[Path, Path | None]:
     """The folder to learn from and the one to judge by: ``train`` and ``test`` inside it, or itself and None."""
     if not data.is_dir():
@@ -100,61 +102,70 @@ def parts_of(data: Path) -> tuple[Path, Path | None]:
     return train, next((below[name] for name in TEST if name in below), None)
 
 
-def read_characters(data: Path, names: Sequence[str] | None = None) -> Characters:
+def read_characters(data: Path, names: Sequence[str] | None = None, standing: Sequence[Path] = ()) -> Characters:
     """All pictures of a folder with a subfolder for each character; unreadable ones are told and left out.
 
     Args:
         data: the folder.
         names: the characters that there may be, as for a test set; any, but two at least, where None.
+        standing: other such folders, which need not be there; their pictures are read first and count with those of
+            the same character, one of the same path once.
 
     Raises:
         ValueError: fewer than two characters, one without or with a single picture, one that is not among ``names``,
             or the same picture under two names; the message says what to do.
     """
     folders = class_folders(data)
-    places = {plain_name(name): i for i, name in enumerate(names or [folder.name for folder in folders])}
-    for folder in folders:
+    others = [folder for other in standing if other.is_dir() for folder in _folders_in(other)]
+    spelled: dict[str, str] = {}
+    for folder in (*folders, *others):
+        spelled.setdefault(plain_name(folder.name), folder.name)
+    known = tuple(spelled.values()) if names is None else tuple(names)
+    places = {plain_name(name): i for i, name in enumerate(known)}
+    for folder in (*others, *folders):
         if plain_name(folder.name) not in places:
-            raise ValueError(f"{folder} is of a character that is not known here; known are {', '.join(names or ())}")
-    if names is None and len(folders) < 2:
+            raise ValueError(f"{folder} is of a character that is not known here; known are {', '.join(known)}")
+    if names is None and len(known) < 2:
         raise ValueError(f"{data} holds one character, {folders[0].name}: at least two are needed to tell them apart")
     files, labels, hashes, keys, unreadable = [], [], [], [], []
     listed = {
         folder: [path for path, problem in find_images([folder], recursive=True) if problem is None]
-        for folder in folders
+        for folder in (*others, *folders)
     }
     bar = needs("tqdm").tqdm(total=sum(map(len, listed.values())), desc="reading", unit="picture", disable=None)
+    readable: dict[str, set[Path]] = defaultdict(set)  # by character, their paths below its folder
     for folder, paths in listed.items():
-        readable = 0
+        own = readable[plain_name(folder.name)]
+        broken = 0
         with ThreadPoolExecutor() as pool:
             for path, outcome in zip(paths, pool.map(look, paths), strict=True):
                 bar.update()
                 if isinstance(outcome, str):
                     unreadable.append((path, outcome))
+                    broken += 1
                     continue
                 files.append(path)
                 labels.append(places[plain_name(folder.name)])
                 hashes.append(outcome[0])
                 keys.append(outcome[1])
-                readable += 1
-        if readable < (FEWEST if names is None else 1):
-            raise ValueError(_too_few(folder, readable, len(paths)))
+                own.add(path.relative_to(folder))
+        if folder in folders and len(own) < (FEWEST if names is None else 1):
+            raise ValueError(_too_few(folder, len(own), broken))
     bar.close()
     by_key: dict[str, int] = {}
     for i, key in enumerate(keys):
         first = by_key.setdefault(key, i)
         if labels[first] != labels[i]:
             raise ValueError(f"{files[first]} and {files[i]} are the same picture under two names: keep the right one")
-    known = tuple(names) if names is not None else tuple(folder.name for folder in folders)
     return Characters(known, files, labels, near_duplicates(hashes), keys, unreadable)
 
 
 def look(path: Path) -> tuple[int, str] | str:
     """A picture's perceptual hash and digest, or why it cannot be read."""
     try:
-        with Image.open(path) as image:
+        with open_image(path) as image:
             return difference_hash(image), sha256(path)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except Exception as error:  # decoders raise anything on hostile bytes; one bad file is one failure
         return str(error) or type(error).__name__
 
 
@@ -171,8 +182,8 @@ def stranger_files(folder: Path) -> tuple[list[Path], list[str]]:
     return [path for path, _ in usable], [key for _, key in usable]
 
 
-def _too_few(folder: Path, readable: int, listed: int) -> str:
-    broken = f" ({listed - readable} more cannot be read)" if listed > readable else ""
+def _too_few(folder: Path, readable: int, unreadable: int) -> str:
+    broken = f" ({unreadable} more cannot be read)" if unreadable else ""
     if not readable:
         return f"{folder} holds no picture that can be read{broken}: add pictures, or remove the folder"
     return (
@@ -181,15 +192,24 @@ def _too_few(folder: Path, readable: int, listed: int) -> str:
     )
 
 
-def divided(characters: Characters, share: float, seed: int) -> list[bool]:
+def divided(characters: Characters, share: float, seed: int, decided: Mapping[int, bool] | None = None) -> list[bool]:
     """Which pictures are kept for testing: about ``share`` of every character's, near duplicates on one side.
 
     Every character keeps something to learn from; one whose pictures are all alike has nothing to test.
+
+    Args:
+        characters: the pictures.
+        share: of those of a character.
+        seed: of the order in which groups are tried.
+        decided: groups that are for testing, or for learning, whatever the numbers say.
     """
+    decided = decided or {}
     members: dict[int, list[int]] = defaultdict(list)
     for i, group in enumerate(characters.groups):
         members[group].append(i)
-    order = sorted(members, key=lambda group: sha_order(characters.keys[group], seed))
+    order = sorted(
+        members, key=lambda group: (group not in decided, sha_order(characters.keys[members[group][0]], seed))
+    )
     test = [False] * len(characters)
     counts = [characters.labels.count(label) for label in range(len(characters.names))]
     taken = [0] * len(characters.names)
@@ -199,11 +219,12 @@ def divided(characters: Characters, share: float, seed: int) -> list[bool]:
         for i in own:
             gains[characters.labels[i]] += 1
         # Near duplicates under two names move together, so every character in the group must have room.
-        if all(
+        fits = all(
             taken[k] + gain <= max(1, round(share * counts[k])) and taken[k] + gain < counts[k]
             for k, gain in enumerate(gains)
             if gain
-        ):
+        )
+        if decided.get(group, fits):
             for i in own:
                 test[i] = True
             taken = [t + gain for t, gain in zip(taken, gains, strict=True)]

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from ..folders import open_image
 from .picture import GENDERS, Picture
 
 log = logging.getLogger("anigender")
@@ -48,7 +49,8 @@ def refuse_contradictions(data: Path, pictures: Sequence[Picture], groups: Seque
         women, men = ([picture for picture in own if picture.gender == gender] for gender in GENDERS)
         if not women or not men:
             continue
-        seen = {picture.file: _thumbnail(data / picture.file) for picture in own[:MOST_COMPARED]}
+        looked = {picture.file: _thumbnail(data / picture.file) for picture in own[:MOST_COMPARED]}
+        seen = {file: found for file, found in looked.items() if found is not None}
         for woman, man in itertools.product(women, men):
             if woman.file in seen and man.file in seen:
                 (first, a), (second, b) = seen[woman.file], seen[man.file]
@@ -87,10 +89,13 @@ def say_what_straddles(pictures: Sequence[Picture], groups: Sequence[int]) -> No
         )
 
 
-def _thumbnail(path: Path) -> tuple[str, np.ndarray]:
-    """The digest of a picture's pixels, and the picture as ``[16, 16, 4]``."""
-    with Image.open(path) as image:
-        pixels = image.convert("RGBA")
+def _thumbnail(path: Path) -> tuple[str, np.ndarray] | None:
+    """The digest of a picture's pixels, and the picture as ``[16, 16, 4]``; None where it cannot be read (any more)."""
+    try:
+        with open_image(path) as image:
+            pixels = image.convert("RGBA")
+    except Exception:  # decoders raise anything on hostile bytes; one bad file is one failure
+        return None
     digest = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()
     return digest, np.asarray(pixels.resize((16, 16), Image.Resampling.BOX), np.float32)
 

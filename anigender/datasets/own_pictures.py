@@ -19,11 +19,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from PIL import Image
 from tqdm import tqdm
 
 from ..classify.preprocessing import LABELS
-from ..folders import SUFFIXES
+from ..folders import SUFFIXES, open_image
 from .duplicates import difference_hash, listed, near_duplicates, refuse_contradictions, say_what_straddles
 from .picture import Picture
 from .tables import read_rows
@@ -145,11 +144,11 @@ def _look(data: Path, pictures: Sequence[Picture]) -> dict[str, int]:
 
     def one(picture: Picture) -> int | None:
         try:
-            with Image.open(data / picture.file) as image:
+            with open_image(data / picture.file) as image:
                 picture.width, picture.height = image.size
                 picture.alpha = "A" in image.getbands()
                 return difference_hash(image)
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        except Exception:  # decoders raise anything on hostile bytes; one bad file is one failure
             return None
 
     with ThreadPoolExecutor() as pool:

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ..folders import ImageError, open_image
+
 GENDERS = ("female", "male")
 FIGURES = ("bust", "half_body", "full_body")  # kinds of pictures that show one figure
 
@@ -48,15 +50,25 @@ class Picture:
 
 
 def read_rgba(path: Path) -> np.ndarray:
-    """A picture as ``[h, w, 4]`` uint8."""
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGBA"))
+    """A picture as ``[h, w, 4]`` uint8; errors as of :func:`open_picture`."""
+    return np.asarray(_rgba(path))
 
 
 def open_picture(path: Path) -> torch.Tensor:
-    """RGB over a light grey, as bytes ``[h, w, 3]``."""
-    with Image.open(path) as image:
-        image = image.convert("RGBA")
-        canvas = Image.new("RGBA", image.size, (215, 215, 215, 255))
-        canvas.alpha_composite(image)
-        return torch.from_numpy(np.asarray(canvas.convert("RGB")).copy())
+    """RGB over a light grey, as bytes ``[h, w, 3]``.
+
+    Raises:
+        ImageError: it cannot be read; the message names it and says why.
+    """
+    image = _rgba(path)
+    canvas = Image.new("RGBA", image.size, (215, 215, 215, 255))
+    canvas.alpha_composite(image)
+    return torch.from_numpy(np.asarray(canvas.convert("RGB")).copy())
+
+
+def _rgba(path: Path) -> Image.Image:
+    try:
+        with open_image(path) as image:
+            return image.convert("RGBA")
+    except Exception as error:  # decoders raise anything on hostile bytes
+        raise ImageError(f"{path}: {str(error) or type(error).__name__}") from error

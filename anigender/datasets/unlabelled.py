@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import io
+import logging
 import tarfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from tqdm import tqdm
+
+from ..folders import open_image
+
+log = logging.getLogger("anigender")
 
 FOLDER = "unlabelled"
 
@@ -26,7 +29,10 @@ def face_names(shard: Path) -> list[str]:
 
 
 def read_faces(shard: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str, np.ndarray]]:
-    """The faces of a shard whose name (``shard/file``) is wanted: name and pixels ``[h, w, 4]`` uint8 RGBA."""
+    """The faces of a shard whose name (``shard/file``) is wanted: name and pixels ``[h, w, 4]`` uint8 RGBA.
+
+    Unreadable ones are left out, which is said in the log.
+    """
     with tarfile.open(shard) as archive:
         for member in tqdm(archive.getmembers(), desc=shard.name, unit="face", disable=None):
             name = f"{shard.name}/{member.name}"
@@ -34,5 +40,10 @@ def read_faces(shard: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str
                 continue
             stream = archive.extractfile(member)
             assert stream is not None
-            with Image.open(io.BytesIO(stream.read())) as image:
-                yield name, np.asarray(image.convert("RGBA"))
+            try:
+                with open_image(stream.read()) as image:
+                    pixels = np.asarray(image.convert("RGBA"))
+            except Exception as error:  # decoders raise anything on hostile bytes; one bad file is one failure
+                log.warning("%s cannot be read and is left out: %s", name, error)
+                continue
+            yield name, pixels

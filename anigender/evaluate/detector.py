@@ -18,6 +18,7 @@ from ..datasets.labelled import list_negatives, read_illustrations, read_picture
 from ..datasets.picture import FIGURES, Picture
 from ..detect import Detector
 from ..faces import Faces
+from ..folders import open_image
 from ..train.heads.relabel import detections
 
 THRESHOLDS = tuple(round(0.2 + 0.05 * i, 2) for i in range(11))
@@ -63,9 +64,7 @@ def cascade_recall(data: Path, pictures: Sequence[Picture]) -> list[bool]:
 
 
 def _size(path: Path) -> tuple[int, int]:
-    from PIL import Image
-
-    with Image.open(path) as image:
+    with open_image(path) as image:
         return image.height, image.width
 
 
