@@ -191,6 +191,11 @@ def _state_dict(path: Path, content: Any) -> dict[str, Tensor]:
     for _ in range(len(WRAPPERS)):
         if not isinstance(inner, Mapping):
             break
+        # Beside its net, a training keeps tensors of its own: the best accuracy, the state of its random numbers.
+        wrapped = next((inner[name] for name in WRAPPERS if _has_tensors(inner.get(name))), None)
+        if wrapped is not None:
+            inner = wrapped
+            continue
         tensors = {key: value.detach() for key, value in inner.items() if _is_entry(key, value)}
         if tensors:
             return tensors

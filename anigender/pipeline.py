@@ -16,6 +16,7 @@ from .detect import Detector, HeadDetector, load_detector
 from .detect.found import as_heads
 from .faces import Faces
 from .images import Batch, Images, check, on_host
+from .inference import usable
 from .interruption import interruptible
 from .locate import resolve
 from .padded import PaddedFaces, Room, read
@@ -24,11 +25,17 @@ Part = TypeVar("Part")
 
 CHUNK = 16  # pictures worked on at once: enough to keep a device busy
 CHUNK_ON_CPU = 4  # what lies between two layers then fits the cache: measured a quarter faster than 16
+OUT_OF_MEMORY = (
+    "can't allocate memory",  # DefaultCPUAllocator on Linux and macOS
+    "DefaultCPUAllocator: not enough memory",  # on Windows
+    "MPS backend out of memory",
+)
 
 
 def ran_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; PyTorch's CPU allocator says so in words only."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+    """Whether memory ran out; PyTorch's allocators for CPUs and for MPS say so in words only."""
+    said = str(error)
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or any(words in said for words in OUT_OF_MEMORY)
 
 
 def _nets(part: object) -> Iterator[nn.Module]:
@@ -237,7 +244,7 @@ def load(
             (:data:`anigender.classify.SETTINGS`).
 
     Raises:
-        ValueError: a name that is neither known nor a file.
+        ValueError: a name that is neither known nor a file, or a device that cannot be used.
         DownloadError: a known model is not on this machine and cannot be fetched.
         ImportError, RuntimeError: it needs a package that is not installed, or does not work.
 
@@ -246,5 +253,6 @@ def load(
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usable(device)  # before anything is downloaded
     detector, classifier = resolve(detector, "detector"), resolve(classifier, "classifier")
     return Pipeline(load_detector(detector, device, dtype), load_classifier(classifier, device, dtype, settings))

@@ -59,7 +59,9 @@ class Texture:
 
     def _sample(self, image_index: Tensor, corners: Tensor, sides: Tensor, size: int, flat_outside: bool) -> Tensor:
         fine = 2 * size
-        level = (sides / fine).log2().ceil().clamp(0, self.levels.shape[1] - 1).long()
+        deepest = self.levels.shape[1] - 1
+        # A crop of no place, as of a picture with NaN, is sampled somewhere: as an index NaN would be out of bounds.
+        level = (sides / fine).log2().ceil().nan_to_num(0.0).clamp(0, deepest).long()
         place = self.levels[image_index, level]
         # A picture with fewer levels is sampled from its last one, whose number its own width tells.
         whole = self.levels[image_index, 0]

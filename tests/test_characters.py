@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from PIL import Image
 sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'anigender[characters]'")
 pytest.importorskip("skops", reason="skops is not installed: pip install 'anigender[characters]'")
 
-from anigender.characters import METHODS, read_recogniser  # noqa: E402
+from anigender.characters import METHODS, read_recogniser, save_recogniser  # noqa: E402
 from anigender.characters.backbones import Backbone, build_net, last_linear, load_backbone, penultimate  # noqa: E402
 from anigender.characters.estimators import SEARCHED, preset  # noqa: E402
 from anigender.characters.features import HAND_MADE, HandMade, features_of  # noqa: E402
@@ -293,6 +295,19 @@ def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         read_recogniser(tmp_path / "x.skops")
 
 
+@pytest.mark.parametrize(("method", "ending"), [("knn", ".skops"), ("network", ".safetensors")])
+def test_names_that_no_folder_has_are_refused(
+    method: str, ending: str, heads: Path, net_file: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / f"model{ending}"
+    made = train(Options(heads, path, method, "deep", str(net_file), open_set="none", epochs=1))
+    for name in ("", "..", "../../escaped/ann", "/escaped/ann", "a\0b"):
+        made.names = ("asuka", name, "rei")
+        save_recogniser(made, path)
+        with pytest.raises(ValueError, match=f"{re.escape(repr(name))} cannot be that of a folder"):
+            read_recogniser(path)
+
+
 def test_a_changed_backbone_is_noticed(heads: Path, net_file: Path, tmp_path: Path) -> None:
     copy = tmp_path / "net.safetensors"
     copy.write_bytes(net_file.read_bytes())
@@ -347,6 +362,21 @@ def test_the_open_set_takes_what_tells_strangers(kind: str, expected: str) -> No
     assert choose("none", known, np.ones(3, bool), strangers).kind == "none"
     alone = choose(kind, known, np.ones(3, bool), None)
     assert "95%" in alone.figures["chosen"] and alone.threshold <= 0.8
+
+
+def test_a_character_that_was_never_judged_does_not_lower_the_threshold(
+    heads: Path, net_file: Path, tmp_path: Path
+) -> None:
+    """All its pictures are alike, so every fold learns from them, and nothing is said of them."""
+    data = tmp_path / "data"
+    shutil.copytree(heads / "rei", data / "rei")
+    (data / "asuka").mkdir()  # the first of the characters, which zeros would be taken for
+    for i in range(8):
+        shutil.copy(heads / "asuka" / "00.png", data / "asuka" / f"{i}.png")
+    options = {"folds": 3, "cache": net_file.parent / "cache", "open_set": "probability"}
+    made = train(Options(data, tmp_path / "a.skops", "logistic", "deep", str(net_file), **options))
+    assert made.figures["cross_validation"]["pictures"] == 8
+    assert made.open_set.threshold >= 0.5, "the likelier of two"
 
 
 def test_strangers_are_nobody_known() -> None:

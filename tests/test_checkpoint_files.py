@@ -57,8 +57,15 @@ def test_a_header_whose_length_looks_like_a_pickle_is_none(tmp_path: Path) -> No
         {"model": {"state_dict": STATE}, "optimizer": {"state": {0: {"step": torch.tensor(1.0)}}, "lr": 0.1}},
         {"epoch": 1, "my_own_name": PARAMETERS},
         {"net": STATE, "best": None, "shape": torch.Size([1]), "device": torch.device("cpu"), "dtype": torch.float16},
+        {"best_acc1": torch.tensor(76.1), "state_dict": STATE, "epoch": 90},
+        {"rng_state": torch.zeros(16, dtype=torch.uint8), "model": STATE},
+        {"ema": {"a": torch.ones(1)}, "model": STATE, "best": torch.tensor(0.5)},
+        {"module": {"best": torch.tensor(0.5), "net": STATE}},
     ],
-    ids=["plain", "parameters", "state_dict", "nested", "unknown wrapper", "plain values"],
+    ids=[
+        *("plain", "parameters", "state_dict", "nested", "unknown wrapper", "plain values"),
+        *("best accuracy", "random numbers", "two wrappers", "nested, with a tensor"),
+    ],
 )
 def test_files_of_torch_save(tmp_path: Path, content: Any, suffix: str, zipped: bool) -> None:
     torch.save(content, tmp_path / f"net{suffix}", _use_new_zipfile_serialization=zipped)

@@ -317,6 +317,23 @@ def test_activations_are_pooled_over_the_head_and_over_everything(
         torch.testing.assert_close(net.features(x), expected)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"stages.2.": None}, "lacks 'stages.2.0.0.weight'; copy or download it again"),
+        ({"stem.0.weight": torch.tensor(1.0)}, "tuple index out of range"),
+        ({"head": torch.tensor(0.5)}, "len"),
+    ],
+)
+def test_what_is_left_of_a_file_is_explained(tmp_path: Path, change: dict[str, Tensor | None], message: str) -> None:
+    state = GenderNet((4, 4, 4, 4), head=(0.1, 0.1, 0.9, 0.9)).state_dict()
+    kept = {key: value for key, value in state.items() if not key.startswith(tuple(change))}
+    kept |= {key: value for key, value in change.items() if value is not None}
+    save_weights(tmp_path / "net.safetensors", kept, METADATA)
+    with pytest.raises(ValueError, match=f"net.safetensors looks like gendernet, but .*{message}"):
+        read_classifier(tmp_path / "net.safetensors")
+
+
 def test_a_head_outside_the_crop_is_refused() -> None:
     state = GenderNet((8, 8, 8, 6), (1, 1, 1, 1), head=(0.2, 0.2, 0.8, 0.8)).state_dict()
     for head in ([0.2, 0.2, 0.8, 1.2], [0.8, 0.2, 0.2, 0.8], [0.2, 0.2, 0.8], [float("nan")] * 4):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import shutil
+import subprocess
+import sys
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +76,79 @@ def test_crops_of_another_kind_are_not_taken(tmp_path: Path, size: int, margin: 
     filled(tmp_path)
     assert len(CropStore(tmp_path, size, margin, source)) == 0
     assert len(CropStore(tmp_path, SIZE, 2.0, "x")) == 0  # and were made room for
+
+
+@pytest.mark.parametrize("count", [0, 5], ids=["of a new folder", "of a folder with crops"])
+def test_two_stores_do_not_write_over_one_another(tmp_path: Path, count: int) -> None:
+    filled(tmp_path, count)
+    first, second = CropStore(tmp_path, SIZE, 2.0, "x"), CropStore(tmp_path, SIZE, 2.0, "x")
+    first.add(["a.png"], [[1, 1]], some(1, 1))
+    with pytest.raises(ValueError, match="were changed by something else since they were read: start again when"):
+        second.add(["b.png"], [[2, 2]], some(1, 2))
+    first.add(["c.png"], [[3, 3]], some(1, 3))
+    assert torch.equal(first[:], torch.stack([*some(count), *some(1, 1), *some(1, 3)]))
+    again = CropStore(tmp_path, SIZE, 2.0, "x")
+    assert torch.equal(again[:], first[:]) and again.entries == first.entries
+    again.add(["b.png"], [[2, 2]], some(1, 2))
+    assert len(CropStore(tmp_path, SIZE, 2.0, "x")) == count + 3
+
+
+OTHER = """
+import sys
+from pathlib import Path
+import torch
+from anigender.train.crops.store import CropStore
+folder, source = sys.argv[1:]
+try:
+    store = CropStore(Path(folder), 8, 2.0, source)
+    print(len(store), store[:].sum().item())
+    store.add(["other.png"], [[1, 1]], [torch.zeros(4, 8, 8, dtype=torch.uint8)])
+except ValueError as error:
+    print(error)
+"""
+
+
+def another_process(folder: Path, source: str) -> list[str]:
+    """What another training that uses the folder prints."""
+    command = [sys.executable, "-c", OTHER, str(folder), source]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def test_another_training_reads_while_this_one_writes_but_writes_only_when_it_has_ended(tmp_path: Path) -> None:
+    store = filled(tmp_path)
+    before = store.folder.joinpath("pixels.bin").read_bytes()
+    total = int(torch.stack(some(5)).sum())
+    refused = f"another training that writes crops to {tmp_path} is running: wait until it has ended, or name an output"
+    read, said = another_process(tmp_path, "x")
+    assert read == f"5 {total}" and said.startswith(refused)
+    (said,) = another_process(tmp_path, "another detector")
+    assert said.startswith(refused) and store.folder.joinpath("pixels.bin").read_bytes() == before
+    store.add(["5.png"], [[5, 5]], some(1, 5))
+    del store
+    assert another_process(tmp_path, "x") == [f"6 {total + int(some(1, 5)[0].sum())}"]
+    assert len(CropStore(tmp_path, SIZE, 2.0, "x")) == 7
+
+
+def test_crops_that_are_made_anew_under_a_reader_are_not_taken_for_its_own(tmp_path: Path) -> None:
+    filled(tmp_path)
+    reader = CropStore(tmp_path, SIZE, 2.0, "x")
+    sent = pickle.dumps(reader)
+    CropStore(tmp_path, SIZE, 2.0, "another").add([f"{i}.png" for i in range(9)], [[0, 0]] * 9, some(9, 3))
+    for store in (reader, pickle.loads(sent)):
+        with pytest.raises(ValueError, match="made anew, with another detector or size, while they were used"):
+            store[[0]]
+
+
+def test_opening_a_store_changes_nothing(tmp_path: Path) -> None:
+    """Another training may be in the middle of a line."""
+    filled(tmp_path)
+    with (tmp_path / "index.jsonl").open("ab") as index, (tmp_path / "pixels.bin").open("ab") as pixels:
+        index.write(b'{"file": ')
+        pixels.write(bytes(100))
+    before = [(tmp_path / name).read_bytes() for name in ("index.jsonl", "pixels.bin")]
+    store = CropStore(tmp_path, SIZE, 2.0, "x")
+    assert torch.equal(store[:], torch.stack(some(5)))
+    assert [(tmp_path / name).read_bytes() for name in ("index.jsonl", "pixels.bin")] == before
 
 
 def test_a_changed_picture_is_looked_at_again(tmp_path: Path) -> None:
@@ -178,6 +255,33 @@ def test_what_cannot_be_learned_from_is_explained(rows: list[tuple[str, str]], m
 
 def test_no_unlabelled_faces_are_none(tmp_path: Path) -> None:
     assert [len(part) for part in unlabelled_crops(tmp_path, tmp_path)] == [0, 0, 0]
+
+
+def test_unlabelled_faces_that_were_removed_are_not_learned_from(tmp_path: Path) -> None:
+    folder = tmp_path / "unlabelled"
+    folder.mkdir()
+
+    def pack(shard: str, names: list[str]) -> None:
+        with tarfile.open(folder / shard, "w") as archive:
+            for name in names:
+                picture = io.BytesIO()
+                if name[0].isdigit():
+                    Image.new("RGB", (12, 12), (int(name[0]) * 20, 0, 0)).save(picture, "PNG")
+                else:
+                    picture.write(b"no picture")
+                member = tarfile.TarInfo(name)
+                member.size = picture.tell()
+                archive.addfile(member, io.BytesIO(picture.getvalue()))
+
+    pack("a.tar", ["1.png", "2.png", "3.png", "broken.png"])
+    pack("b.tar", ["4.png"])
+    out = tmp_path / "out"
+    assert unlabelled_crops(tmp_path, out).files == ["a.tar/1.png", "a.tar/2.png", "a.tar/3.png", "b.tar/4.png"]
+    pack("a.tar", ["1.png", "3.png", "5.png"])
+    (folder / "b.tar").unlink()
+    pixels, extents, files = unlabelled_crops(tmp_path, out)
+    assert files == ["a.tar/1.png", "a.tar/3.png", "a.tar/5.png"] and len(pixels) == len(extents) == 3
+    assert pixels[:][:, 0, 96, 96].tolist() == [20, 60, 100]
 
 
 def test_a_stamp_changes_with_the_file(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ from anigender.detect.headnet import STRIDES, HeadNet
 from anigender.faces import Faces
 from anigender.images import check
 from anigender.inference import fold_batch_norms
-from anigender.weights import read_weights
+from anigender.weights import ASSETS, read_weights
 
 NAMES = [*DETECTORS, *FILES]
 BOXES = '{"kind": "face", "boxes": [{"x": 0, "y": 0, "width": 30, "height": 30, "score": 0.5}, [0, 0, 5, 90]]}'
@@ -331,9 +331,23 @@ def incomplete(path: Path, good: Path) -> None:
     save_file(tensors, path, metadata)
 
 
+def unsaid(name: str) -> Callable[[Path, Path], None]:
+    """The embedded detector, with its verifier, whose file does not say one thing."""
+
+    def make(path: Path, good: Path) -> None:
+        tensors, metadata = read_weights(ASSETS / "head.safetensors")
+        del metadata[f"anigender.{name}"]
+        save_file(tensors, path, metadata)
+
+    return make
+
+
 @pytest.mark.parametrize(
     ("make", "parts"),
     [
+        (unsaid("threshold"), ("is incomplete: it lacks 'anigender.threshold'; copy or download it again",)),
+        (unsaid("verifier_size"), ("lacks 'anigender.verifier_size'",)),
+        (unsaid("mean"), ("lacks 'anigender.mean'",)),
         (empty, ("not a whole safetensors file", "copy or download it again")),
         (text, ("not a whole safetensors file",)),
         (truncated, ("not a whole safetensors file",)),

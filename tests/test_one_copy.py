@@ -22,10 +22,14 @@ from anigender import pipeline as pipeline_module
 from anigender.drawing import draw_faces
 from anigender.faces import Faces
 from anigender.folders import read_image
+from anigender.fused import FusedConv2d
+from anigender.images import Batch, Group
 from anigender.masks import face_masks
 from anigender.padded import PaddedFaces, Room, first_rows, read
 from anigender.pipeline import Pipeline
 from anigender.selection import face_crops, one_crop_per_picture, take_masks, take_pictures
+from anigender.texture import build
+from anigender.transfer import moved
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 READS = {"cpu", "tolist", "item", "numpy", "nonzero", "__bool__", "__int__", "__float__", "__index__", "__len__"}
@@ -99,6 +103,32 @@ def test_the_watch_notices_what_it_is_for() -> None:
         torch.empty(3, device="meta")[[0, 1]]
         here.tolist(), bool(here[0]), here.nonzero()
     assert watch.asked == ["tensor blocks", "to blocks", "a list as index", "tolist", "__bool__", "nonzero"]
+
+
+class Copied(Exception):
+    """Tells how."""
+
+
+@pytest.mark.parametrize(
+    ("device", "waits"),
+    [("cuda", False), ("cuda:1", False), ("meta", False), ("mps", True), ("xpu", True), ("cpu", True)],
+)
+@pytest.mark.parametrize("move", [moved, lambda sizes, device: Faces.empty(sizes).to(device)], ids=["array", "faces"])
+def test_a_copy_is_waited_for_where_it_may_be_made_later(
+    monkeypatch: pytest.MonkeyPatch, move: Any, device: str, waits: bool
+) -> None:
+    """None of these devices need be there: it is seen what is asked of them."""
+
+    def to(self: Tensor, device: torch.device, non_blocking: bool = False) -> Tensor:
+        raise Copied(non_blocking)
+
+    sizes = torch.ones(1, 2, dtype=torch.int64)
+    if device == "cpu" and move is not moved:
+        return  # they are there
+    monkeypatch.setattr(Tensor, "to", to)
+    with pytest.raises(Copied) as caught:
+        move(sizes, device)
+    assert caught.value.args == (not waits,)
 
 
 @pytest.mark.parametrize(
@@ -177,15 +207,31 @@ def test_no_face_and_no_picture(pipeline: Pipeline) -> None:
 
 @pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("place", [0, 2, 3], ids=["first of all", "first of a piece", "last of a piece"])
 def test_nan_is_found_when_the_results_are_read(
-    pipeline: Pipeline, bad: float, monkeypatch: pytest.MonkeyPatch
+    pipeline: Pipeline, place: int, bad: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images_module, "bytes_on_cpu", lambda pixels: pixels)  # which other devices do not do
+    def unchecked(images: Tensor, first: int = 0) -> Batch:
+        """On other devices values are neither looked at nor made bytes."""
+        places = list(range(len(images)))
+        return Batch([Group(images, places)], [(40, 50)] * len(images), images.device, first)
+
+    monkeypatch.setattr(pipeline_module, "check", unchecked)
+    # What the plain convolutions of other devices do with NaN: they pass it on.
+    monkeypatch.setattr(FusedConv2d, "_fuses", lambda self, x: False)
     pictures = torch.zeros(5, 40, 50, 3)
-    pictures[3, 7, 9, 1] = bad
+    pictures[place, 7, 9, 1] = bad
     pipeline.chunk = 2
-    with pytest.raises(ValueError, match="image 3 holds NaN or infinity"):
+    with pytest.raises(ValueError, match=f"image {place} holds NaN or infinity"):
         pipeline(pictures)
+
+
+def test_a_crop_of_no_place_is_sampled_somewhere() -> None:
+    """Out of bounds, a GPU would stop answering for good."""
+    texture = build([(torch.rand(1, 40, 50, 3), [0])], 1, torch.device("cpu"))
+    nowhere = torch.tensor([math.nan, math.inf, 8.0])
+    crops = texture.crops(torch.zeros(3, dtype=torch.int64), nowhere[:, None].expand(-1, 2), nowhere, 8)
+    assert crops.shape == (3, 3, 8, 8) and bool(crops[2].isfinite().all())
 
 
 @pytest.mark.parametrize(

@@ -254,9 +254,13 @@ def test_other_limits_keep_the_rest() -> None:
 # -- memory ----------------------------------------------------------------------------------------------------------
 
 ON_THE_CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 12 bytes")
+ON_WINDOWS = RuntimeError("[enforce fail at alloc_cpu.cpp:121] data. DefaultCPUAllocator: not enough memory: you tried")
+ON_MPS = RuntimeError(
+    "MPS backend out of memory (MPS allocated: 8.02 GB, other allocations: 1.10 GB, max allowed: 9 GB)"
+)
 
 
-@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, ON_THE_CPU])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, ON_THE_CPU, ON_WINDOWS, ON_MPS])
 @pytest.mark.parametrize(
     ("chunk", "most", "tried"),
     [(8, 3, [8, 4, 2, 2, 2, 1]), (4, 1, [4, 2, 1, 1, 1, 1, 1, 1, 1]), (3, 2, [3, 1, 1, 1, 1, 1, 1, 1]), (4, 4, [4, 3])],

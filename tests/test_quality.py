@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from anigender.quality import Head, Scorer, Scores, load_head, read_head, save_head
+from anigender.quality import scorer as scorer_module
 from anigender.quality.head import HeadNet, config_path, values
 from anigender.quality.tiles import cut
 from anigender.rules import RuleError, compile_rule
@@ -315,6 +316,25 @@ def test_memory_that_runs_out_halves_the_pieces(colour_encoder) -> None:
     colour_encoder.encode = lambda tiles: (_ for _ in ()).throw(RuntimeError("broken"))
     with pytest.raises(RuntimeError, match="broken"):
         Scorer([random_head(2)], colour_encoder)(torch.ones(4, 40, 40, 3))
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("MPS backend out of memory")])
+def test_memory_that_runs_out_while_tiles_are_cut_halves_the_pieces(
+    colour_encoder, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = torch.rand(7, 40, 40, 3)
+    whole = Scorer([random_head(2)], colour_encoder)(images)
+    tried: list[int] = []
+
+    def tight(pixels: torch.Tensor, size: int, tiled: bool) -> torch.Tensor:
+        tried.append(len(pixels))
+        if len(pixels) > 4:
+            raise error
+        return cut(pixels, size, tiled)
+
+    monkeypatch.setattr(scorer_module, "cut", tight)
+    assert torch.allclose(Scorer([random_head(2)], colour_encoder)(images).values, whole.values)
+    assert tried == [7, 7, 7, 7, 4, 3]  # 64, 32, 16, 8 and 4 at most
 
 
 def test_an_encoder_of_another_width_is_named_with_both_numbers(colour_encoder) -> None:

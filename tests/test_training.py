@@ -450,6 +450,11 @@ def test_going_on_from_a_net_that_saw_heads_alone(tmp_path: Path) -> None:
         torch.testing.assert_close(wide(x), expected, atol=2e-3, rtol=1e-2)
     gender_file.save_gender(wide, 1.0, 0.0, tmp_path / "b.safetensors")
     student.begin_from(before, tmp_path / "b.safetensors")
+    elsewhere = GenderNet(head=(0.1, 0.2, 0.8, 0.9))  # its crops showed the head in another place
+    gender_file.save_gender(elsewhere, 1.0, 0.0, tmp_path / "d.safetensors")
+    student.begin_from(before, tmp_path / "d.safetensors")
+    torch.testing.assert_close(before.state_dict()["head"], torch.tensor(before.window), atol=1e-6, rtol=0)
+    torch.testing.assert_close(before.fc.bias, elsewhere.fc.bias, atol=1e-3, rtol=0)
     gender_file.save_gender(GenderNet((8, 8, 8, 8)), 1.0, 0.0, tmp_path / "c.safetensors")
     with pytest.raises(ValueError, match=r"c\.safetensors cannot be gone on from"):
         student.begin_from(wide, tmp_path / "c.safetensors")

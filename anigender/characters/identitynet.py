@@ -11,10 +11,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..classify.gendernet import stages, trunk_shape
+from ..classify.pooling import pooled
 from ..classify.state import fill
 from ..detect.headnet import conv
 
@@ -60,7 +60,7 @@ class IdentityNet(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """``[B, 3, S, S]`` to ``[B, width]``, each feature of unit variance over the training pictures."""
-        share = F.adaptive_avg_pool2d(self.palette(x).softmax(1), self.places)
+        share = pooled(self.palette(x).softmax(1), self.places)
         parts = [(share.flatten(1) + SMALLEST).sqrt()]
         x = self.stem(x)
         for stage in self.stages:

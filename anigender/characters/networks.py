@@ -134,7 +134,7 @@ def predicted(backbone: Backbone, files: Sequence[Path], rows: Sequence[int]) ->
         x = backbone.prepared(crops)
         own = (penultimate(backbone.net, x) + penultimate(backbone.net, x.flip(-1))) / 2
         features.append(own.float().cpu().numpy())
-        told.append(layer(own).double().softmax(1).cpu().numpy())
+        told.append(layer(own).cpu().double().softmax(1).numpy())
     return np.concatenate(features), np.concatenate(told)
 
 

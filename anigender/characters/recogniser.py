@@ -140,7 +140,7 @@ class Recogniser:
             assert isinstance(self.extractor, Backbone)
             layer = self.extractor.net.get_submodule(last_linear(self.extractor.net))
             with torch.inference_mode():
-                logits = layer(torch.from_numpy(features).to(self.extractor.device)).double().cpu()
+                logits = layer(torch.from_numpy(features).to(self.extractor.device)).cpu().double()
             return Answers(logits.softmax(1).numpy(), similarity(features, self.middles))
         scaled = self.estimator[0].transform(features)
         return Answers(probabilities_of(self.estimator, features), similarity(scaled, self.middles))

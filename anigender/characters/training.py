@@ -58,7 +58,9 @@ def _train_estimator(
     held_out = cross_validated(x, y, characters.groups, fit, options.folds, options.seed)
     figures: dict[str, Any] = {"cross_validation": accuracy_figures(held_out.probabilities, y, characters)}
     strangers = _strangers(options, extractor, x, y, count, fit)
-    open_set = choose(options.open_set, held_out, held_out.probabilities.argmax(1) == y, strangers)
+    # What has not been judged says nothing of where a threshold should be.
+    right = (held_out.probabilities.sum(1) > 0.5) & (held_out.probabilities.argmax(1) == y)
+    open_set = choose(options.open_set, held_out, right, strangers)
     estimator = fit(x, y, characters.groups)
     if options.search:
         figures["found"] = {key: str(value) for key, value in estimator.steps[-1][1].get_params().items()}
@@ -127,7 +129,8 @@ def cross_validated(
 ) -> Answers:
     """What is said of every picture by an estimator that has not learned from it, nor from its near duplicates.
 
-    A picture that had to be learned from in every fold (see :func:`folds_of`) has NaN.
+    A picture that had to be learned from in every fold (see :func:`folds_of`) has probabilities of 0 and a similarity
+    of -1.
     """
     count = int(y.max()) + 1
     probabilities, near = np.full((len(y), count), np.nan), np.full(len(y), np.nan)

@@ -130,7 +130,9 @@ def _built(path: Path, settings: Mapping[str, Any] | None) -> tuple[nn.Module, d
     plain = {key.removeprefix(PREFIX): value for key, value in declared.items()}
     try:
         return ARCHITECTURES[name][1](tensors, plain), declared
-    except ValueError as error:
+    except KeyError as error:
+        raise ValueError(f"{path} looks like {name}, but lacks {error}; copy or download it again") from error
+    except (ValueError, IndexError, TypeError) as error:
         raise ValueError(f"{path} looks like {name}, but {error}") from error
 
 

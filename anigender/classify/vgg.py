@@ -9,9 +9,9 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .pooling import pooled
 from .state import State, build_head, fill, inputs_of, outputs_of, prefix_of, split
 
 ANCHOR = "features.0.weight"
@@ -57,7 +57,7 @@ class VGG(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, 3, H, W]`` to ``[B, outputs]``."""
-        return self.classifier(F.adaptive_avg_pool2d(self.features(x), self.side).flatten(1))
+        return self.classifier(pooled(self.features(x), self.side).flatten(1))
 
 
 def vgg(name: str, norms: bool = False, outputs: int = 2, hidden: int = 4096, side: int = 7) -> VGG:

@@ -14,7 +14,7 @@ import torch
 
 from ..faces import Faces
 from ..images import Batch
-from ..inference import ready
+from ..inference import ready, usable
 from ..quantised import declared
 from ..weights import ASSETS, read_weights
 from .cascade import Cascade
@@ -70,7 +70,9 @@ def read_head_detector(
             verifier = Verifier(ready(own, device, dtype, declared(metadata, PREFIX)), metadata)
         ranges = {name: range_ for name, range_ in declared(metadata).items() if not name.startswith(PREFIX)}
         return HeadDetector(ready(net, device, dtype, ranges), metadata, verifier)
-    except ValueError as error:
+    except KeyError as error:
+        raise ValueError(f"{path} is incomplete: it lacks {error}; copy or download it again") from error
+    except (ValueError, IndexError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
 
 
@@ -127,10 +129,11 @@ def load_detector(
         dtype: its precision; chosen by :func:`anigender.inference.settled` where None.
 
     Raises:
-        ValueError: neither a known name nor a file, or a file of something else.
+        ValueError: neither a known name nor a file, a file of something else, or a device that cannot be used.
         ImportError: it needs a package that is not installed; the message names the extra.
         RuntimeError: that package does not work.
     """
+    device = usable(device)  # detectors without a net would not ask it
     known = "head" if str(name) == "auto" else str(name)
     if known in DETECTORS:
         return DETECTORS[known][1](device, dtype)

@@ -104,9 +104,11 @@ class HaarFeatures(nn.Module):
         area = width * height
         total = inside(tables[0])
         spread = area * inside(tables[-1]) - total * total
-        norm = 1 / spread.clamp(min=1).double().sqrt()
-        fit = (spread > 0) & (area * norm.float() < LEAST_CONTRAST)
-        return norm.float(), fit
+        wide = spread.clamp(min=1)
+        wide = wide.cpu() if wide.device.type == "mps" else wide  # which has no float64
+        norm = (1 / wide.double().sqrt()).float().to(spread.device)
+        fit = (spread > 0) & (area * norm < LEAST_CONTRAST)
+        return norm, fit
 
 
 def tilted_integral(images: Tensor) -> Tensor:

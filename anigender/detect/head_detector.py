@@ -259,7 +259,7 @@ class HeadDetector:
             found = torch.minimum((found * scale[:, None]).clamp(min=0), limits[:, None])
             inside = (squares[..., 2] >= sides[0]) & (squares[..., 2] < sides[1])
             place = slice(columns.start, columns.start + logits.shape[1])
-            boxes[index, place] = found
+            boxes[index, place] = found.nan_to_num(0.0)  # of a picture with NaN, which is refused when all are read
             scores[index, place] = torch.where(inside, logits.sigmoid(), NO_BOX)
 
     def _input(self, canvas: tuple[int, int], members: list[_Look], finite: Tensor) -> Tensor:

@@ -143,7 +143,7 @@ def embed(
         waiting.clear()
         advance(len(found))
 
-    for index, own in _tiles(batch, encoder.size, tiled):
+    for index, own in _tiles(batch, encoder.size, tiled, out_of_memory):
         waiting.append((index, own))
         if sum(len(tiles) for _, tiles in waiting) >= TILES:
             flush()
@@ -152,24 +152,34 @@ def embed(
     return [found[i] for i in range(len(batch))]
 
 
-def _tiles(batch: Batch, size: int, tiled: bool) -> Iterator[tuple[int, Tensor]]:
+def _tiles(
+    batch: Batch, size: int, tiled: bool, out_of_memory: Callable[[Exception], bool]
+) -> Iterator[tuple[int, Tensor]]:
     """Each picture's place in the batch and its tiles ``[T, 3, size, size]``."""
     for group in batch.groups:
-        for start in range(0, len(group.index), TILES):
-            part = slice(start, start + TILES)
-            yield from zip(group.index[part], cut(group.pixels[part], size, tiled), strict=True)
+        parts = _in_pieces(group.pixels, lambda pixels: cut(pixels, size, tiled), out_of_memory)
+        yield from zip(group.index, (own for part in parts for own in part), strict=True)
 
 
 def _encoded(tiles: Tensor, encoder: Encoder, out_of_memory: Callable[[Exception], bool]) -> Tensor:
-    """Embeddings of tiles in host memory; half as many at once whenever memory runs out."""
-    chunk, done, parts = TILES, 0, []
-    while done < len(tiles):
+    """Embeddings of tiles in host memory."""
+    return torch.cat(
+        list(_in_pieces(tiles, lambda part: encoder.encode(unit_range(part)).float().cpu(), out_of_memory))
+    )
+
+
+def _in_pieces(
+    rows: Tensor, work: Callable[[Tensor], Tensor], out_of_memory: Callable[[Exception], bool]
+) -> Iterator[Tensor]:
+    """What ``work`` makes of some rows at a time, in order; of half as many whenever memory runs out."""
+    chunk, done = TILES, 0
+    while done < len(rows):
         try:
-            parts.append(encoder.encode(unit_range(tiles[done : done + chunk])).float().cpu())
+            part = work(rows[done : done + chunk])
         except (MemoryError, RuntimeError) as error:
             if chunk == 1 or not out_of_memory(error):
                 raise
             chunk = max(1, chunk // 2)
             continue
         done += chunk
-    return torch.cat(parts)
+        yield part

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from ...datasets.duplicates import listed
 from ...datasets.labelled import label_heads, read_pictures
 from ...datasets.picture import GENDERS, Picture, read_rgba
-from ...datasets.unlabelled import read_faces, shards
+from ...datasets.unlabelled import face_names, read_faces, shards
 from ...digests import sha256
 from ...faces import Faces
 from ...images import check, head_crops
@@ -186,7 +186,7 @@ class Unlabelled(NamedTuple):
 
 
 def unlabelled_crops(data: Path, folder: Path) -> Unlabelled:
-    """The unlabelled faces; each picture is taken for one head square.
+    """The unlabelled faces that are there now; each picture is taken for one head square.
 
     Args:
         data: the data folder.
@@ -203,7 +203,8 @@ def unlabelled_crops(data: Path, folder: Path) -> Unlabelled:
             height, width = pixels.shape[:2]
             head = np.array([0, 0, max(height, width), max(height, width)], np.float32)
             store.add([name], [stamp], [cut(pixels, head[None])[0]], [extent_of(head, CACHE_MARGIN, width, height)])
-    files = sorted(store.entries)
+    # Of faces that were removed the crops are still there, and of those that cannot be read there are none.
+    files = sorted({name for shard in found for name in face_names(shard)} & store.entries.keys())
     entries = [store.entries[file] for file in files]
     extents = np.array([entry["extent"] for entry in entries], np.float32)
     return Unlabelled(SomeRows(store, np.array([entry["row"] for entry in entries], np.int64)), extents, files)

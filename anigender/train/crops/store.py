@@ -3,6 +3,9 @@
 A million crops are 150 GB and more, so none is held in memory: the file of pixels is mapped, and the system keeps of it
 what fits. What was written before a run was stopped is there for the next one. A picture that was changed since, a
 detector that was, or another size makes new crops.
+
+Any number of trainings may read the same crops, but rows are counted by who writes them: only one may write, and until
+it ends no other.
 """
 
 from __future__ import annotations
@@ -12,14 +15,17 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypedDict
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
+from filelock import FileLock, Timeout
 from torch import Tensor
 
 from .augment import CACHE_MARGIN, CACHE_SIZE, mean_colours, surround
 
 CHANNELS = 4  # RGBA
+_LOCKS: WeakValueDictionary[Path, FileLock] = WeakValueDictionary()  # this process's stores of one folder share it
 
 
 class Pixels(Protocol):
@@ -51,6 +57,9 @@ class CropStore:
         size: side of the crops in pixels.
         margin: how many head sides they show.
         source: says what found the heads; where the folder's was another, it is begun anew.
+
+    Raises:
+        ValueError: the folder would have to be begun anew while another training that has written there runs.
     """
 
     def __init__(self, folder: Path, size: int = CACHE_SIZE, margin: float = CACHE_MARGIN, source: str = "") -> None:
@@ -58,12 +67,18 @@ class CropStore:
         self.entries: dict[str, Entry] = {}
         self._map: np.memmap | None = None
         self._rows = 0
+        self._whole = 0  # bytes of the index, of which the last line may be unfinished
+        self._left = (0, 0)  # the lengths of both files when they were last read or written here
+        self._lock: FileLock | None = None
         self._header = {"size": size, "margin": margin, "source": source}
         folder.mkdir(parents=True, exist_ok=True)
         if not self._read():
-            self.entries, self._rows = {}, 0
-            self._pixels.unlink(missing_ok=True)
-            self._index.write_text(json.dumps(self._header) + "\n", encoding="utf-8")
+            self._claim()
+            if not self._read():  # still, now that nobody else can have begun it
+                self._pixels.unlink(missing_ok=True)
+                self._index.write_text(json.dumps(self._header) + "\n", encoding="utf-8")
+                self._left = self._lengths()
+                self._whole = self._left[0]
 
     @property
     def _pixels(self) -> Path:
@@ -77,11 +92,54 @@ class CropStore:
     def _bytes(self) -> int:
         return CHANNELS * self.size**2
 
+    def _lengths(self) -> tuple[int, int]:
+        """Of the index and of the pixels, in bytes."""
+        index, pixels = (path.stat().st_size if path.is_file() else 0 for path in (self._index, self._pixels))
+        return index, pixels
+
+    def _claim(self) -> None:
+        """Keep others from writing here as long as this store is there.
+
+        Raises:
+            ValueError: somebody else does.
+        """
+        path = self.folder.resolve() / "write.lock"
+        lock = _LOCKS.get(path)
+        if lock is None:
+            lock = _LOCKS[path] = FileLock(path, thread_local=False)
+        if not lock.is_locked:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout as error:
+                raise ValueError(
+                    f"another training that writes crops to {self.folder} is running: wait until it has ended, or name "
+                    "an output in another folder"
+                ) from error
+        self._lock = lock
+
+    def _claim_as_read(self) -> None:
+        """Keep others from writing, and cut off what a stopped run left unfinished.
+
+        Raises:
+            ValueError: somebody else writes, or has since this store was opened.
+        """
+        self._claim()
+        if self._lengths() != self._left:
+            raise ValueError(
+                f"the crops in {self.folder} were changed by something else since they were read: start again when no "
+                "other training writes there, or name an output in another folder"
+            )
+        if self._left[0] != self._whole:
+            os.truncate(self._index, self._whole)
+        if self._left[1] != self._rows * self._bytes:
+            os.truncate(self._pixels, self._rows * self._bytes)
+
     def _read(self) -> bool:
         """Take over what the folder holds; False where that is of something else."""
         if not self._index.is_file():
             return False
-        written = self._pixels.stat().st_size // self._bytes if self._pixels.is_file() else 0
+        self._left = self._lengths()
+        written = self._left[1] // self._bytes
         whole = 0
         with self._index.open("rb") as stream:
             for line in stream:
@@ -100,12 +158,8 @@ class CropStore:
                     if values["row"] is not None:
                         self._rows = max(self._rows, values["row"] + 1)
                 whole += len(line)
-        if not whole:
-            return False
-        os.truncate(self._index, whole)  # a line that a stopped run left unfinished
-        if self._pixels.is_file():
-            os.truncate(self._pixels, self._rows * self._bytes)
-        return True
+        self._whole = whole
+        return whole > 0
 
     def __len__(self) -> int:
         return self._rows
@@ -116,12 +170,18 @@ class CropStore:
             if not self._rows:
                 return torch.zeros(0, CHANNELS, self.size, self.size, dtype=torch.uint8)
             shape = (self._rows, CHANNELS, self.size, self.size)
+            with self._index.open("rb") as stream:
+                if json.loads(stream.readline() or "null") != self._header:
+                    raise ValueError(
+                        f"the crops in {self.folder} were made anew, with another detector or size, while they were "
+                        "used: start again, with an output in another folder"
+                    )
             self._map = np.memmap(self._pixels, np.uint8, "r", shape=shape)
         return torch.from_numpy(np.array(self._map[rows]))
 
     def __getstate__(self) -> dict[str, Any]:
         """For processes that read in parallel: they map the file themselves, and need no list."""
-        return self.__dict__ | {"_map": None, "entries": {}}
+        return self.__dict__ | {"_map": None, "_lock": None, "entries": {}}
 
     def lacks(self, file: str, stamp: Sequence[int]) -> bool:
         """Whether a picture in this state (:func:`stamp_of`) was not looked at yet."""
@@ -135,7 +195,12 @@ class CropStore:
         crops: Sequence[Tensor | None],
         extents: Sequence[Sequence[float]] | None = None,
     ) -> None:
-        """Write the crops of some pictures, ``[4, size, size]`` uint8 each, or None where no head is found."""
+        """Write the crops of some pictures, ``[4, size, size]`` uint8 each, or None where no head is found.
+
+        Raises:
+            ValueError: another training writes here, or has since this store was opened.
+        """
+        self._claim_as_read()
         added: list[Entry] = []
         with self._pixels.open("ab") as stream:
             for i, (file, stamp, crop) in enumerate(zip(files, stamps, crops, strict=True)):
@@ -147,6 +212,8 @@ class CropStore:
                     self._rows += 1
         with self._index.open("a", encoding="utf-8") as stream_of_lines:
             stream_of_lines.writelines(json.dumps(entry) + "\n" for entry in added)
+        self._left = self._lengths()
+        self._whole = self._left[0]
         self.entries |= {entry["file"]: entry for entry in added}
 
 

@@ -33,6 +33,8 @@ def head_window() -> tuple[float, float, float, float]:
 def begin_from(net: GenderNet, path: Path) -> None:
     """Give a new net the weights of a file; where that net saw heads alone, what it made of them counts for the head.
 
+    Where the head is in a crop stays the new net's own, whatever the file's crops showed: it learns with that.
+
     Raises:
         ValueError: it is of other widths or depths.
     """
@@ -40,7 +42,8 @@ def begin_from(net: GenderNet, path: Path) -> None:
     state = build(tensors).state_dict()
     if "head" not in state:
         weight = state["fc.weight"]
-        state |= {"head": net.state_dict()["head"], "fc.weight": torch.cat((weight, torch.zeros_like(weight)), 1)}
+        state |= {"fc.weight": torch.cat((weight, torch.zeros_like(weight)), 1)}
+    state |= {"head": net.state_dict()["head"]}
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
