@@ -119,6 +119,35 @@ def test_a_list_of_pictures_of_many_sizes_is_taken_one_by_one(host: Host, graph:
     succeed(host, graph)
 
 
+def test_a_list_that_is_filtered_one_by_one_is_saved(host: Host, graph: Graph) -> None:
+    each = graph.add("RebatchImages", images=graph.pictures(PAIR, NOBODY, SIX), batch_size=1)
+    kept = graph.add("AnigenderFilterBatch", image=each["IMAGE"], preset="any-face", on_empty="empty")
+    saved = graph.add("AnigenderSaveImages", image=kept["kept"], faces=kept["kept_faces"])
+    (files,) = described(host, graph, saved["files"])
+    assert len(files) == 2
+
+
+def test_faces_are_narrowed_for_other_nodes(host: Host, graph: Graph) -> None:
+    image = graph.pictures(PAIR, SIX)
+    found = graph.add("AnigenderDetect", image=image)
+    parts = [graph.add("AnigenderFilterFaces", faces=found["faces"], gender=gender) for gender in ("female", "male")]
+    crops = [
+        graph.add("AnigenderHeadCrops", faces=part["faces"], image=image, size=64, on_empty="placeholder")
+        for part in parts
+    ]
+    women, men, (female,), (male,), *labels = described(
+        host,
+        graph,
+        found["female_counts"],
+        found["male_counts"],
+        *(part["count"] for part in parts),
+        *(crop["labels"] for crop in crops),
+    )
+    assert (female, male) == (sum(women), sum(men))
+    for gender, count, own in (("female", female, labels[0]), ("male", male, labels[1])):
+        assert own == ([gender] * count or [""])
+
+
 def test_masks_crops_and_picks_fit_the_batch(host: Host, graph: Graph) -> None:
     image = graph.pictures(*SAME_SIZE)
     found = graph.add("AnigenderDetect", image=image)

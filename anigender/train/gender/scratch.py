@@ -3,10 +3,10 @@
 Head crops of labelled characters, drawn by character and balanced by gender, and unlabelled faces as they were judged
 by eye (:mod:`anigender.datasets.judged`). The labels of others are the answers of earlier nets (Xie et al.,
 "Self-training with Noisy Student", 2020), or where there are none of the moving average (Tarvainen and Valpola, "Mean
-teachers are better role models", 2017). A second target asks the features to tell characters apart: two pictures of one
-character, or two views of one unlabelled face, should be closer than any others of the batch (Khosla et al.,
-"Supervised Contrastive Learning", 2020). Without it a net of this size learns the games it was shown more than the faces
-in them.
+teachers are better role models", 2017). A second target asks the features to tell characters apart: two pictures of
+one character, or two views of one unlabelled face, should be closer than any others of the batch (Khosla et al.,
+"Supervised Contrastive Learning", 2020). Without it a net of this size learns the games it was shown more than the
+faces in them.
 """
 
 from __future__ import annotations

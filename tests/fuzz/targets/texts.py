@@ -101,8 +101,8 @@ def run_caption(data: bytes, folder: Path) -> None:
     after = parse_tags(text, separator)
     if tags:
         assert set(merge_tags([], tags)) <= set(merge_tags([], [*after, *tags])), (before, after)
-        both = merge_tags(after, before, replace_counts=False)
-        assert len(both) == len(merge_tags(after, [])), f"lost: {before} {after}"
+        both = merge_tags(after, before, "last", replace_counts=False)
+        assert both == merge_tags(after, []), f"lost: {before} {after}"
     assert write_caption(picture, tags, mode, separator) == "unchanged", (content, text)
 
 
