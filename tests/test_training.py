@@ -642,6 +642,8 @@ def test_a_gender_training_goes_on_where_it_was_stopped(quick: None, tiny: Path,
     assert classifier.classify(torch.rand(2, 3, classifier.size, classifier.size)).shape == (2, 2)
     with safe_open(str(output), "pt") as stream:
         assert stream.metadata()["anigender.labels"] == "female,male"
+    last, _ = read_weights(tmp_path / "gender.last.safetensors")  # what no figure has chosen
+    assert torch.equal(last["stem.0.weight"], second["average"]["net.stem.0.weight"].half())
 
 
 def check_stopping(training: Any, make: Callable[[Path], Any], folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:

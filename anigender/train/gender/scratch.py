@@ -116,6 +116,11 @@ def judged_first(guessed: Tensor | None, judged: Tensor) -> Tensor | None:
     return torch.where(unjudged, torch.zeros_like(judged) if guessed is None else guessed, judged)
 
 
+def last_of(output: Path) -> Path:
+    """Where the net after the last epoch is left."""
+    return output.with_suffix(".last.safetensors")
+
+
 def learning_rate_at(epoch: float, small_epochs: int, epochs: int) -> float:
     """The factor on the learning rate: half a cosine to a third at the small size, then a new, lower one to zero.
 
@@ -127,7 +132,10 @@ def learning_rate_at(epoch: float, small_epochs: int, epochs: int) -> float:
 
 
 def train(options: Options) -> None:
-    """Run (or resume) a training and leave the best averaged net, calibrated, at ``options.output``."""
+    """Run (or resume) a training and leave the best averaged net, calibrated, at ``options.output``.
+
+    The average after the last epoch, which no figure has chosen, is left beside it (:func:`last_of`).
+    """
     torch.manual_seed(options.seed)
     device = options.device
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -250,5 +258,7 @@ def train(options: Options) -> None:
             "history": history.state(),
         }
         save_checkpoint(checkpoint, state if soft is None else state | {"soft": soft})
+    shown = surrounded(judge.pixels, judge.extents)
+    save_gender(average.model.net, temperature, bias, last_of(options.output), shown=shown)
     if options.suspects is not None:
         report_suspects(options.suspects, suspects(history, learn), learn, options.data)
