@@ -274,9 +274,8 @@ def _cut(batch: Batch, image_index: Tensor, corners: Tensor, sides: Tensor, size
                 x1, y1 = max(min(x + side, width), x0 + 1), max(min(y + side, height), y0 + 1)
                 region = group.pixels[place, y0:y1, x0:x1].permute(2, 0, 1)[None]
                 outside = (x0 - x, x + side - x1, y0 - y, y + side - y1)
-                scale = size / side
                 # Shrink what is there first and repeat the edge afterwards: it stays cheap for huge boxes.
-                left, right, top, bottom = (max(0, round(v * scale)) for v in outside)
+                left, right, top, bottom = (max(0, round(v * size / side)) for v in outside)
                 left, top = min(left, size - 1), min(top, size - 1)
                 right, bottom = min(right, size - 1 - left), min(bottom, size - 1 - top)
                 inner = (size - top - bottom, size - left - right)

@@ -70,9 +70,9 @@ class Texture:
         ends, others = whole[:, 2:], corners + sides[:, None]
         first = torch.minimum(corners.clamp(min=0), ends - 1)
         last = torch.maximum(torch.minimum(others, ends), first + 1)
-        scale = size / sides[:, None]
-        before = ((first - corners) * scale).round().clamp(0, size - 1)
-        after = torch.minimum(((others - last) * scale).round().clamp(min=0), size - 1 - before)
+        # Multiplied first, since a half pixel must be one exactly to be rounded as where regions are cut.
+        before = ((first - corners) * size / sides[:, None]).round().clamp(0, size - 1)
+        after = torch.minimum(((others - last) * size / sides[:, None]).round().clamp(min=0), size - 1 - before)
         points = (torch.arange(fine, device=sides.device, dtype=torch.float32) + 0.5) / 2
         begin, end = before[..., None], (size - after)[..., None]
         inside = (points >= begin) & (points <= end)

@@ -382,6 +382,15 @@ def test_both_ways_of_cutting_agree(wave: tuple[Tensor, list[list[float]]], size
     assert float((exact - sampled).abs().max()) <= 0.025
 
 
+def test_both_ways_begin_a_picture_at_the_same_pixel() -> None:
+    """Where it would begin at a half one."""
+    picture = torch.linspace(0, 1, 80)[:, None, None].expand(80, 30, 3).contiguous()
+    batch = check([picture])
+    faces = Faces.from_boxes([[[-55, -41, 55, 69]]], batch.sizes)  # 25 of its 110 pixels are right of the picture
+    exact, sampled = (cut(batch, faces, 33, outside="mean") for cut in (head_crops, sampled_crops))
+    assert float((exact - sampled).abs().max()) <= 0.025
+
+
 @settings(max_examples=30)
 @given(st.lists(waves(), min_size=1, max_size=4), st.sampled_from([8, 24]))
 @pytest.mark.parametrize(("way", "off"), [(head_crops, 0.0), (sampled_crops, 2e-3)])
