@@ -95,27 +95,23 @@ class GenderTags:
     ) -> tuple[list[str]]:
         """One caption per picture of all FACES."""
         wanted = zip(("count", "focus", "gender"), (count_tags, focus_tags, gender_words), strict=True)
-        known = Faces.concatenate(faces)
-        lines = list(captions or ())
-        if len(lines) > 1 and len(lines) != known.images:
-            raise ValueError(f"input `captions`: there are {len(lines)} captions for {known.images} pictures")
-        if not separator[0]:
-            raise ValueError("input `separator` is empty: tags could not be told apart")
-        groups = [group for group, on in wanted if on[0]]
-        captioned = caption_batch(
-            known,
-            lines,
-            groups,
-            minimum_confidence[0],
-            separator[0],
-            underscores[0],
-            escape[0],
-            prefix[0],
-            suffix[0],
-            position[0],
-            replace_counts[0],
-        )
-        return (captioned,)
+        # The input that can be wrong; the core says what is.
+        with named("separator" if not separator[0] else "captions" if captions else "faces"):
+            return (
+                caption_batch(
+                    Faces.concatenate(faces),
+                    captions or (),
+                    [group for group, on in wanted if on[0]],
+                    minimum_confidence[0],
+                    separator[0],
+                    underscores[0],
+                    escape[0],
+                    prefix[0],
+                    suffix[0],
+                    position[0],
+                    replace_counts[0],
+                ),
+            )
 
 
 class SaveImages:

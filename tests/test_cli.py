@@ -82,7 +82,11 @@ def test_version() -> None:
         (["tag", "x", "--tags", ","], "choose from count, focus, gender"),
         (["tag", "x", "--extension", ""], "is not an extension such as .txt"),
         (["tag", "x", "--extension", "../txt"], "is not an extension such as .txt"),
-        (["tag", "x", "--extension", "PNG"], "'PNG' is that of pictures"),
+        (["tag", "x", "--extension", "PNG"], "'PNG' is an extension of pictures"),
+        (
+            ["filter", "x", "--rule", "true", "--to", "y", "--captions", ".png"],
+            "'.png' is an extension of pictures",
+        ),
         (["tag", "x", "--separator", ""], "expected one such as ', '"),
         (["predict", "x.skops", "x", "--action", "move"], "--action move needs --sort-to DIR"),
         (["predict", "x.skops", "x", "--action", "copy"], "--action copy needs --sort-to DIR"),

@@ -17,6 +17,7 @@ from ..routing import select
 from ..rules import NAMES, PRESETS, RuleError, compile_rule
 from .inputs import Inputs, check_outputs, picture_options, printable
 from .naming import load_recogniser, with_names
+from .outputs import caption_extension
 from .scoring import make_scorer, scorer_options, with_scores
 
 ACTIONS = ("copy", "move", "link", "list")
@@ -128,16 +129,6 @@ def same_caption(picture: Path) -> Iterator[Path]:
             yield other
 
 
-def check_extension(ctx: click.Context, param: click.Parameter, value: str | None) -> str | None:
-    """An extension of caption files, or a usage error."""
-    if value is not None:
-        try:
-            caption_path("picture", value)
-        except ValueError as error:
-            raise click.BadParameter(str(error)) from error
-    return value
-
-
 @click.command(
     "filter",
     epilog="Names in rules: "
@@ -160,7 +151,7 @@ def check_extension(ctx: click.Context, param: click.Parameter, value: str | Non
     "--captions",
     "extension",
     metavar="EXTENSION",
-    callback=check_extension,
+    callback=caption_extension,
     help="Take the caption files of this extension, such as .txt, along with their pictures.",
 )
 @click.option(

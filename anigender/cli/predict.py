@@ -13,7 +13,7 @@ from ..records import line, record
 from .filter import ACTIONS, place
 from .inputs import Inputs, picture_options, printable
 from .naming import load_recogniser, with_names
-from .outputs import output_file
+from .outputs import to_file
 
 NOBODY = "_nobody"
 
@@ -22,13 +22,7 @@ NOBODY = "_nobody"
 @click.argument("model", type=click.Path(path_type=Path, dir_okay=False), metavar="MODEL")
 @picture_options
 @click.option("--crops", is_flag=True, help="Each picture is a head crop already, as the recogniser was trained on.")
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=output_file,
-    help="Write here instead of stdout.",
-)
+@to_file
 @click.option(
     "--sort-to",
     type=click.Path(path_type=Path, file_okay=False),

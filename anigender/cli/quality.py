@@ -16,7 +16,7 @@ from ..quality import Scorer
 from ..records import line, text_of
 from .filter import ACTIONS, place
 from .inputs import check_outputs, found_in, printable
-from .outputs import output_file
+from .outputs import to_file
 from .scoring import make_scorer, scorer_options
 
 
@@ -26,13 +26,7 @@ from .scoring import make_scorer, scorer_options
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 1024), help="Pictures at once.")
 @click.option("--device", default=None, help="cpu, cuda, cuda:1 …; CUDA where there is one, else the CPU.")
 @scorer_options(required=True)
-@click.option(
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
-    callback=output_file,
-    help="Write here instead of stdout.",
-)
+@to_file
 @click.option(
     "--sort-to",
     type=click.Path(path_type=Path, file_okay=False),

@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 
 from ..captions import MODES, Mode, caption_path, plan_caption, shared_captions, write_caption
-from ..folders import is_picture
 from ..tags import GROUPS, image_tags, spell_tags
 from .inputs import Inputs, picture_options, printable
+from .outputs import caption_extension
 from .resuming import resumable
 
 
@@ -20,18 +20,6 @@ def _groups(ctx: click.Context, param: click.Parameter, value: str) -> tuple[str
     if unknown or not groups:
         raise click.BadParameter(f"{value!r}: choose from {', '.join(GROUPS)}, separated by commas")
     return groups
-
-
-def _extension(context: click.Context, option: click.Parameter, value: str) -> str:
-    try:
-        caption = caption_path("picture", value)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from error
-    if is_picture(caption.name):
-        raise click.BadParameter(
-            f"{value!r} is that of pictures, which would be overwritten; expected one such as .txt"
-        )
-    return value
 
 
 def _separator(context: click.Context, option: click.Parameter, value: str) -> str:
@@ -71,7 +59,9 @@ def _with_captions(inputs: Inputs, extension: str) -> Iterator[Path]:
 )
 @click.option("--separator", default=", ", show_default=True, callback=_separator, help="Between tags.")
 @click.option("--underscores/--spaces", default=True, show_default=True, help="multiple_girls or multiple girls.")
-@click.option("--extension", default=".txt", show_default=True, callback=_extension, help="Of the caption files.")
+@click.option(
+    "--extension", default=".txt", show_default=True, callback=caption_extension, help="Of the caption files."
+)
 @click.option(
     "--min-confidence",
     default=0.5,

@@ -54,7 +54,7 @@ def test_faces_of_several_batches_are_one_list(node, found, pictures) -> None:
 
 
 def test_an_empty_separator_is_named(node, found, pictures) -> None:
-    with pytest.raises(ValueError, match="input `separator` is empty"):
+    with pytest.raises(ValueError, match="input `separator`: the separator is empty"):
         node("AnigenderTags").tag([found(pictures("f"))], separator=[""])
 
 
