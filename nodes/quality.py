@@ -103,17 +103,12 @@ class ScoreImageQuality:
         with named("image"):
             scores = scorer(image, host.progress(len(image)))
         labels = [loaded.labels[i] for i in scores.values.argmax(1).tolist()]
-        own = scores.names
+        own = scores
         if quality is not None:
             with named("quality"):
-                scores = quality.beside(scores)
-        # Beside another head a value may have a longer name; either will do.
-        first = len(scores.names) - len(own)
-        columns = {name: first + i for names in (own, scores.names[first:]) for i, name in enumerate(names)}
-        wanted = value.strip().lower()
-        if wanted and wanted not in columns:
-            raise ValueError(f"input `value`: {wanted!r} is none of {', '.join(scores.names[first:])}")
-        column = columns[wanted] if wanted else first
+                scores = quality.beside(own)
+        with named("value"):
+            column = scores.column_of(own, value)
         values = [row[scores.names[column]] for row in scores.rows()]
         return (scores, values, labels, described(scores))
 

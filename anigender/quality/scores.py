@@ -57,6 +57,24 @@ class Scores:
         names = self.names
         return [dict(zip(names, (round(v, 6) for v in row), strict=True)) for row in self.values.tolist()]
 
+    def column_of(self, own: Scores, name: str) -> int:
+        """Which column here is a value of ``own``, whose columns are the last ones here.
+
+        Args:
+            own: these scores, or those that were put beside others.
+            name: the value's name among its own or here, where it may be longer; empty for the first.
+
+        Raises:
+            ValueError: there is none of that name.
+        """
+        first = len(self.columns) - len(own.columns)
+        here = self.names[first:]
+        places = {known: first + i for names in (own.names, here) for i, known in enumerate(names)}
+        wanted = name.strip().lower()
+        if wanted and wanted not in places:
+            raise ValueError(f"{wanted!r} is none of {', '.join(here)}")
+        return places[wanted] if wanted else first
+
     def beside(self, other: Scores) -> Scores:
         """The values of both.
 
