@@ -45,7 +45,11 @@ def to_bounding_boxes(faces: Faces) -> list[list[dict[str, Any]]]:
 
 
 def from_bounding_boxes(
-    boxes: Any, sizes: Sequence[tuple[int, int]], kind: str = "head", layout: str = "xywh"
+    boxes: Any,
+    sizes: Sequence[tuple[int, int]],
+    kind: str = "head",
+    layout: str = "xywh",
+    everywhere: bool = False,
 ) -> Faces:
     """Faces, not yet classified, from boxes of either format.
 
@@ -56,6 +60,7 @@ def from_bounding_boxes(
         sizes: for each picture (height, width).
         kind: one of :data:`KINDS`: what the boxes are drawn around.
         layout: one of :data:`FORMATS`: what four numbers of a box are.
+        everywhere: the boxes were drawn for pictures of any size: those outside a picture are left out.
 
     Raises:
         ValueError: another kind, layout or structure, another number of pictures, or a box that is no box or lies
@@ -73,9 +78,13 @@ def from_bounding_boxes(
     scores: list[list[float]] = []
     for picture, (entries, (height, width)) in enumerate(zip(per_picture, sizes, strict=True)):
         read = [_read(entry, f"box {place} of picture {picture}", layout) for place, entry in enumerate(entries)]
-        kept = [(box, score) for box, score in read if box[2] > box[0] and box[3] > box[1]]
-        for box, _ in kept:
-            if box[0] >= width or box[1] >= height or box[2] <= 0 or box[3] <= 0:
+        kept = []
+        for box, score in read:
+            if box[2] <= box[0] or box[3] <= box[1]:
+                continue
+            if box[0] < width and box[1] < height and box[2] > 0 and box[3] > 0:
+                kept.append((box, score))
+            elif not everywhere:
                 raise ValueError(
                     f"box {box} (x1, y1, x2, y2) lies outside picture {picture}, which is {width} x {height}; "
                     "were the boxes found in a picture of another size?"

@@ -364,15 +364,18 @@ def process(
 
 
 def _answers(pictures: list[Tensor], pipeline: Pipeline) -> list[Faces | str]:
-    """The faces of each picture, or why there are none: one that exceeds the memory must not take the rest along."""
+    """The faces of each picture, or why there are none: one that cannot be judged must not take the rest along."""
     if not pictures:
         return []
     try:
         faces = pipeline(pictures).cpu()
     except Exception as error:
-        if not pipeline.out_of_memory(error):
+        exceeded = pipeline.out_of_memory(error)
+        if not exceeded and not isinstance(error, ValueError):  # which is what the models say of a picture
             raise
         if len(pictures) > 1:
             return [answer for picture in pictures for answer in _answers([picture], pipeline)]
-        return [f"needs more memory than there is ({pictures[0].shape[1]} x {pictures[0].shape[0]})"]
+        if exceeded:
+            return [f"needs more memory than there is ({pictures[0].shape[1]} x {pictures[0].shape[0]})"]
+        return [_reason(error)]
     return [faces.of_image(i) for i in range(len(pictures))]

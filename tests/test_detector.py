@@ -428,6 +428,13 @@ def test_given_boxes_follow_the_pieces_of_a_long_batch() -> None:
         GivenBoxes(boxes).detect(check(torch.zeros(2, 20, 20, 3), first=3))
 
 
+def test_a_box_for_every_picture_is_not_in_a_smaller_one() -> None:
+    boxes = [(1, 2, 3, 4), (30, 0, 9, 9), (0, 20, 9, 9)]
+    faces = GivenBoxes(boxes, everywhere=True).detect(check([torch.zeros(20, 20, 3), torch.zeros(40, 40, 3)]))
+    assert faces.image_index.tolist() == [0, 1, 1, 1]
+    assert faces.boxes[0].tolist() == [1, 2, 4, 6]
+
+
 # -- animeface-2009 --------------------------------------------------------------------------------------------------
 
 

@@ -24,6 +24,7 @@ from PIL import Image
 from torch import Tensor
 
 from anigender import folders
+from anigender.detect import GivenBoxes
 from anigender.faces import Faces
 from anigender.folders import (
     ImageError,
@@ -612,6 +613,31 @@ def test_a_picture_that_exceeds_the_memory_is_one_failure(
     results = list(process(find_images([tmp_path]), painted, batch=8))
     assert [result.error is None for result in results] == [True, False, True]
     assert "memory" in str(results[1].error)
+
+
+def test_a_picture_that_cannot_be_judged_is_one_failure(
+    tmp_path: Path, painted: Pipeline, paint: Callable[[Path, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, people in (("a.png", "F"), ("b.png", "MMM"), ("c.png", "M")):
+        paint(tmp_path / name, people)
+    given = {(32, 32): [(0, 0, 20, 20)], (32, 96): [(100, 0, 20, 20)]}
+
+    def detect(batch: Any) -> Faces:
+        return GivenBoxes([given[size] for size in batch.sizes]).detect(batch)
+
+    monkeypatch.setattr(painted.detector, "detect", detect)
+    results = list(process(find_images([tmp_path]), painted, batch=8))
+    assert [result.error is None for result in results] == [True, False, True]
+    assert "lies outside picture 0, which is 96 x 32" in str(results[1].error)
+
+
+def test_a_mistake_of_the_program_is_not_a_failure_of_a_picture(
+    tmp_path: Path, painted: Pipeline, paint: Callable[[Path, str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paint(tmp_path / "a.png", "F")
+    monkeypatch.delattr(type(painted.classifier), "classify")
+    with pytest.raises(AttributeError):
+        list(process(find_images([tmp_path]), painted))
 
 
 def test_a_file_that_vanishes_after_it_was_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

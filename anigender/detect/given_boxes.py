@@ -24,7 +24,7 @@ class GivenBoxes:
         boxes: for each picture of the batch that the pipeline is called with a list of boxes, each
             ``(x, y, width, height)`` or ComfyUI's dict of those with a ``score``. With ``everywhere``: one such list.
         kind: what the boxes are drawn around, one of :data:`anigender.bounding_boxes.KINDS`.
-        everywhere: the boxes are the same in every picture.
+        everywhere: the boxes are the same in every picture; one that lies outside a smaller picture is not in it.
         device: where the faces will be.
         threshold: lowest score reported; boxes without one have 1.
         minimum_size: shortest side of a reported head in pixels.
@@ -71,7 +71,8 @@ class GivenBoxes:
             raise ValueError(f"boxes are given for {len(self.boxes)} pictures, the batch has {last} or more")
         # One by one: a single list would be taken for that of every picture.
         found = [
-            from_bounding_boxes([list(boxes)], [size], self.kind) for boxes, size in zip(own, batch.sizes, strict=True)
+            from_bounding_boxes([list(boxes)], [size], self.kind, everywhere=self.everywhere)
+            for boxes, size in zip(own, batch.sizes, strict=True)
         ]
         boxes, scores = [faces.boxes for faces in found], [faces.scores for faces in found]
         return as_faces(boxes, scores, batch.sizes, self.device, self.region, self.threshold, self.minimum_size)
