@@ -10,7 +10,7 @@ from ..anigender.faces import Faces
 from ..anigender.masks import SHAPES
 from ..anigender.segs import MATCHES, GenderDetector, classify_segs, faces_to_segs, split_segs
 from . import host
-from .sockets import CATEGORY, FACES, GENDERS, IMAGE, MINIMUM_CONFIDENCE, MODELS, fitting, named
+from .sockets import CATEGORY, FACES, GENDERS, IMAGE, MINIMUM_CONFIDENCE, MODELS, fitting, named, one_by_one
 
 SHAPE = (list(SHAPES), {"default": "box", "tooltip": "The shape of each SEG's mask."})
 
@@ -82,7 +82,7 @@ class FacesToSegs:
     ) -> tuple[list[Any], list[Tensor]]:
         """One SEGS and one picture for each picture of the batch."""
         faces = fitting(faces, image)
-        return faces_to_segs(faces, image, crop_factor, shape, dilation, drop_size), list(image.split(1))
+        return faces_to_segs(faces, image, crop_factor, shape, dilation, drop_size), one_by_one(image)
 
 
 class SplitSegs:

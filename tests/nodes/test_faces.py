@@ -70,7 +70,7 @@ def test_head_crops_say_what_and_whence(node, found, pictures, is_blocked) -> No
     out = crop(found(nobody), nobody, 24, on_empty="placeholder")
     assert out[0].shape == (1, 24, 24, 3) and out[1:] == ([""], [0.0], [-1])
     out = crop(found(nobody), nobody, 24, on_empty="empty")
-    assert out[0].shape == (0, 24, 24, 3) and all(is_blocked(entry[0]) for entry in out[1:])
+    assert out[0].shape == (0, 24, 24, 3) and out[1:] == ([], [], [])
     with pytest.raises(ValueError, match="no face in any picture"):
         crop(found(nobody), nobody, on_empty="fail")
 
@@ -96,6 +96,8 @@ def test_faces_as_segs_one_per_picture(node, found, pictures) -> None:
     assert [[seg.label for seg in own[1]] for own in segs] == [["male", "female"], [], ["male"]]
     assert [own[0] for own in segs] == [(96, 160)] * 3
     assert [one.shape for one in images] == [(1, 96, 160, 3)] * 3 and torch.equal(torch.cat(images), image)
+    nobody = image[:0]
+    assert node("AnigenderFacesToSegs").convert(found(nobody), nobody) == ([], []), "as many pictures as SEGS"
 
 
 def test_segs_are_split(node, models, found, pictures) -> None:
