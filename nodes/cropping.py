@@ -118,7 +118,10 @@ class HeadCrops:
                 "image": IMAGE,
                 "size": SIZE,
                 "margin": MARGIN,
-                "on_empty": on_empty("there is no face at all"),
+                "on_empty": on_empty(
+                    "there is no face at all",
+                    none="a batch of none and empty lists, with which only nodes that take whole lists can run",
+                ),
             }
         }
 
@@ -133,6 +136,6 @@ class HeadCrops:
             raise ValueError("there is no face in any picture (input `faces`)")
         if on_empty == "block":
             return (host.blocked(), [host.blocked()], [host.blocked()], [host.blocked()])
-        if on_empty == "empty":  # an empty list on a socket is an error in the host
-            return (image.new_zeros(0, size, size, 3), [host.blocked()], [host.blocked()], [host.blocked()])
+        if on_empty == "empty":  # the host joins the lists of several batches; what is blocked would stay among them
+            return (image.new_zeros(0, size, size, 3), [], [], [])
         return (image.new_zeros(1, size, size, 3), [""], [0.0], [-1])

@@ -39,10 +39,12 @@ MINIMUM_CONFIDENCE = (
 )
 
 
-def on_empty(what: str, blank: str = "one black picture", fail: str = "fail is an error") -> tuple[Any, dict[str, Any]]:
+def on_empty(
+    what: str, blank: str = "one black picture", fail: str = "fail is an error", none: str = "a batch of none"
+) -> tuple[Any, dict[str, Any]]:
     """The input that says what becomes of a result without anything in it."""
     text = (
-        f"Where {what}: block stops the branch quietly, placeholder passes {blank}, empty passes a batch of none (for "
+        f"Where {what}: block stops the branch quietly, placeholder passes {blank}, empty passes {none} (for "
         f"lists of pictures that are saved: one that is blocked stops saving all), {fail}."
     )
     return (list(ON_EMPTY), {"default": "block", "tooltip": text})
@@ -73,3 +75,8 @@ def fitting(faces: Faces, image: Tensor) -> Faces:
     """The connected faces, after checking that they are those of the connected pictures."""
     with named("faces"):
         return check_faces(faces.cpu(), image)
+
+
+def one_by_one(image: Tensor) -> list[Tensor]:
+    """The pictures of a batch, each a batch of one; none of a batch of none, which ``split`` gives as one."""
+    return [image[i : i + 1] for i in range(len(image))]

@@ -127,6 +127,15 @@ def test_a_list_that_is_filtered_one_by_one_is_saved(host: Host, graph: Graph) -
     assert len(files) == 2
 
 
+def test_heads_of_a_list_of_pictures_are_saved_with_their_labels(host: Host, graph: Graph) -> None:
+    each = graph.add("RebatchImages", images=graph.pictures(PAIR, NOBODY, SIX), batch_size=1)
+    found = graph.add("AnigenderDetect", image=each["IMAGE"])
+    crops = graph.add("AnigenderHeadCrops", faces=found["faces"], image=found["image"], size=64, on_empty="empty")
+    saved = graph.add("AnigenderSaveImages", image=crops["crops"], captions=crops["labels"])
+    files, labels = described(host, graph, saved["files"], crops["labels"])
+    assert len(files) == len(labels) == 2 + 6
+
+
 def test_faces_are_narrowed_for_other_nodes(host: Host, graph: Graph) -> None:
     image = graph.pictures(PAIR, SIX)
     found = graph.add("AnigenderDetect", image=image)

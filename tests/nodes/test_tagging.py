@@ -64,6 +64,19 @@ def test_a_list_of_pictures_some_of_which_are_left_out_is_saved(save, node, mode
     assert files == ["x_00001.png", "x_00001.txt", "x_00002.png", "x_00002.txt"]
 
 
+@pytest.mark.parametrize("batches", [["f", "", "mm"], [""]])
+def test_crops_of_pictures_some_of_which_have_no_face_are_saved_with_their_labels(
+    save, node, found, pictures, tmp_path: Path, batches: list[str]
+) -> None:
+    crop = node("AnigenderHeadCrops").crop
+    images = [pictures(letters) for letters in batches]
+    cut = [crop(found(image), image, 24, on_empty="empty") for image in images]
+    labels = [label for own in cut for label in own[1]]  # as the host joins them
+    save([own[0] for own in cut], filename_prefix=["x"], captions=labels)
+    assert [path.read_text() for path in sorted(tmp_path.glob("*.txt"))] == labels
+    assert len(list(tmp_path.glob("*.png"))) == len(labels) == len("".join(batches))
+
+
 def test_another_number_of_captions_is_refused(node, found, pictures) -> None:
     with pytest.raises(ValueError, match="input `captions`: there are 2 captions for 3 pictures"):
         node("AnigenderTags").tag([found(pictures("f", "m", ""))], captions=["a", "b"])
