@@ -206,8 +206,7 @@ def _orientation(image: Image.Image) -> int:
 
 def _decode(image: Image.Image, background: int) -> Tensor:
     try:
-        upright = ImageOps.exif_transpose(image) if _orientation(image) != 1 else image
-        pixels = np.asarray(_to_rgb(upright, background))
+        pixels = np.asarray(_to_rgb(as_seen(image), background))
     except ImageError:
         raise
     except MemoryError as error:
@@ -217,13 +216,23 @@ def _decode(image: Image.Image, background: int) -> Tensor:
     return torch.from_numpy(pixels.copy() if not pixels.flags.writeable else pixels)
 
 
-def _to_rgb(image: Image.Image, background: int) -> Image.Image:
+def as_seen(image: Image.Image) -> Image.Image:
+    """A picture turned as EXIF says, and of 8 bits where it has more; its alpha and its other modes stay.
+
+    For whoever needs more than :func:`read_image` gives. Decoders may raise anything.
+    """
+    if _orientation(image) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I") or image.mode == "F":
         values = np.asarray(image).astype(np.float64)
         top = float(np.nanmax(values, initial=0.0))
         # 16-bit files come as I;16 or I, and small values are still 16-bit; floats are either 0-1 or 0-255.
         whole = 65535.0 if image.mode.startswith("I") else (1.0 if top <= 1.0 else 255.0)
         image = Image.fromarray((np.nan_to_num(values).clip(0, whole) * (255.0 / whole)).round().astype(np.uint8))
+    return image
+
+
+def _to_rgb(image: Image.Image, background: int) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         canvas = Image.new("RGBA", image.size, (background, background, background, 255))

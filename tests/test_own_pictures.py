@@ -14,7 +14,8 @@ from PIL import Image
 from anigender.datasets.duplicates import NEAR, difference_hash, near_duplicates
 from anigender.datasets.labelled import read_column, read_pictures
 from anigender.datasets.own_pictures import read_own
-from anigender.datasets.picture import Picture
+from anigender.datasets.picture import Picture, open_picture, read_rgba
+from anigender.folders import read_image
 
 
 def draw(path: Path, seed: int, size: tuple[int, int] = (48, 40)) -> Path:
@@ -106,6 +107,55 @@ def test_a_table(tmp_path: Path) -> None:
     assert read_column(tmp_path, "artist") == {"a.png": "p", "sub/b.png": "q"}
     with pytest.raises(ValueError, match=r"metadata\.csv has no column 'colour'; it has file_name, label"):
         read_column(tmp_path, "colour")
+
+
+# -- decoding ----------------------------------------------------------------------------------------------------------
+
+
+def unusual(path: Path) -> None:
+    """A picture that is 40 x 24 once it is decoded as its name says."""
+    pixels = np.random.default_rng(5).integers(0, 256, (24, 40), dtype=np.uint8)
+    colour = np.stack((pixels, 255 - pixels, pixels // 2), 2)
+    if path.stem == "turned":
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.fromarray(colour).transpose(Image.Transpose.ROTATE_90).save(path, exif=exif)
+    elif path.stem == "16 bits":
+        Image.fromarray(pixels.astype(np.uint16) * 257).save(path)
+    elif path.stem == "float":
+        Image.fromarray(pixels.astype(np.float32) / 255).save(path)
+    else:
+        Image.fromarray(np.dstack((colour, pixels))).save(path)
+
+
+@pytest.mark.parametrize("name", ["turned.png", "16 bits.png", "float.tiff", "transparent.png"])
+def test_pictures_to_learn_from_and_to_judge_by_are_decoded_as_at_inference(tmp_path: Path, name: str) -> None:
+    for folder, others in (("female", 30), ("male", 40)):
+        for i in range(3):
+            draw(tmp_path / folder / f"{i}.png", others + i)
+    unusual(tmp_path / "female" / name)
+    seen = read_image(tmp_path / "female" / name)
+    assert seen.shape == (24, 40, 3) and 80 < float(seen.float().mean()) < 200
+    assert np.array_equal(open_picture(tmp_path / "female" / name), seen)
+    rgba = read_rgba(tmp_path / "female" / name)
+    over_white = rgba[..., :3] * (rgba[..., 3:] / 255) + 255 * (1 - rgba[..., 3:] / 255)
+    assert np.abs(over_white - seen.numpy()).max() <= 1
+    (own,) = (picture for picture in read_own(tmp_path) if picture.file == f"female/{name}")
+    assert (own.width, own.height, own.alpha) == (40, 24, name == "transparent.png")
+
+
+@pytest.mark.parametrize("name", ["turned.png", "16 bits.png"])
+def test_a_picture_saved_as_usual_is_a_near_duplicate(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    for folder, others in (("train/female", 30), ("train/male", 40), ("val/male", 50), ("val/female", 60)):
+        draw(tmp_path / folder / "other.png", others)
+    unusual(tmp_path / "train" / "female" / name)
+    plain = Image.fromarray(read_image(tmp_path / "train" / "female" / name).numpy())
+    plain.save(tmp_path / "val" / "female" / "plain.png")
+    read_own(tmp_path)
+    (record,) = caplog.records
+    assert record.getMessage().endswith(f"train/female/{name} and val/female/plain.png")
 
 
 # -- what is wrong -----------------------------------------------------------------------------------------------------

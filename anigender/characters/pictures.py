@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..datasets.own_pictures import difference_hash, near_duplicates
 from ..digests import sha256
-from ..folders import find_images, open_image
+from ..folders import as_seen, find_images, open_image
 from .packages import needs
 
 FEWEST = 2  # pictures of a character: one to learn from and one to judge by
@@ -164,7 +164,7 @@ def look(path: Path) -> tuple[int, str] | str:
     """A picture's perceptual hash and digest, or why it cannot be read."""
     try:
         with open_image(path) as image:
-            return difference_hash(image), sha256(path)
+            return difference_hash(as_seen(image)), sha256(path)
     except Exception as error:  # decoders raise anything on hostile bytes; one bad file is one failure
         return str(error) or type(error).__name__
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from ..folders import open_image
-from .picture import GENDERS, Picture
+from ..folders import ImageError
+from .picture import GENDERS, Picture, read_rgba
 
 log = logging.getLogger("anigender")
 
@@ -92,9 +92,8 @@ def say_what_straddles(pictures: Sequence[Picture], groups: Sequence[int]) -> No
 def _thumbnail(path: Path) -> tuple[str, np.ndarray] | None:
     """The digest of a picture's pixels, and the picture as ``[16, 16, 4]``; None where it cannot be read (any more)."""
     try:
-        with open_image(path) as image:
-            pixels = image.convert("RGBA")
-    except Exception:  # decoders raise anything on hostile bytes; one bad file is one failure
+        pixels = Image.fromarray(read_rgba(path))
+    except ImageError:
         return None
     digest = hashlib.sha256(repr(pixels.size).encode() + pixels.tobytes()).hexdigest()
     return digest, np.asarray(pixels.resize((16, 16), Image.Resampling.BOX), np.float32)

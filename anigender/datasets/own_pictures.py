@@ -22,7 +22,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..classify.preprocessing import LABELS
-from ..folders import SUFFIXES, open_image
+from ..folders import SUFFIXES, as_seen, open_image
 from .duplicates import difference_hash, listed, near_duplicates, refuse_contradictions, say_what_straddles
 from .picture import Picture
 from .tables import read_rows
@@ -145,9 +145,10 @@ def _look(data: Path, pictures: Sequence[Picture]) -> dict[str, int]:
     def one(picture: Picture) -> int | None:
         try:
             with open_image(data / picture.file) as image:
-                picture.width, picture.height = image.size
-                picture.alpha = "A" in image.getbands()
-                return difference_hash(image)
+                seen = as_seen(image)
+                picture.width, picture.height = seen.size
+                picture.alpha = "A" in seen.getbands()
+                return difference_hash(seen)
         except Exception:  # decoders raise anything on hostile bytes; one bad file is one failure
             return None
 

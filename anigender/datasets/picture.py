@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from ..folders import ImageError, open_image
+from ..folders import ImageError, as_seen, open_image
 
 GENDERS = ("female", "male")
 FIGURES = ("bust", "half_body", "full_body")  # kinds of pictures that show one figure
@@ -50,18 +50,18 @@ class Picture:
 
 
 def read_rgba(path: Path) -> np.ndarray:
-    """A picture as ``[h, w, 4]`` uint8; errors as of :func:`open_picture`."""
-    return np.asarray(_rgba(path))
-
-
-def open_picture(path: Path) -> torch.Tensor:
-    """RGB over a light grey, as bytes ``[h, w, 3]``.
+    """A picture as ``[h, w, 4]`` uint8, as it is seen at inference (:func:`anigender.folders.as_seen`).
 
     Raises:
         ImageError: it cannot be read; the message names it and says why.
     """
+    return np.asarray(_rgba(path))
+
+
+def open_picture(path: Path) -> torch.Tensor:
+    """RGB over white, as at inference, as bytes ``[h, w, 3]``; errors as of :func:`read_rgba`."""
     image = _rgba(path)
-    canvas = Image.new("RGBA", image.size, (215, 215, 215, 255))
+    canvas = Image.new("RGBA", image.size, "white")
     canvas.alpha_composite(image)
     return torch.from_numpy(np.asarray(canvas.convert("RGB")).copy())
 
@@ -69,6 +69,6 @@ def open_picture(path: Path) -> torch.Tensor:
 def _rgba(path: Path) -> Image.Image:
     try:
         with open_image(path) as image:
-            return image.convert("RGBA")
+            return as_seen(image).convert("RGBA")
     except Exception as error:  # decoders raise anything on hostile bytes
         raise ImageError(f"{path}: {str(error) or type(error).__name__}") from error

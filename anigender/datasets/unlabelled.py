@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from ..folders import open_image
+from ..folders import as_seen, open_image
 
 log = logging.getLogger("anigender")
 
@@ -42,7 +42,7 @@ def read_faces(shard: Path, wanted: Callable[[str], bool]) -> Iterator[tuple[str
             assert stream is not None
             try:
                 with open_image(stream.read()) as image:
-                    pixels = np.asarray(image.convert("RGBA"))
+                    pixels = np.asarray(as_seen(image).convert("RGBA"))
             except Exception as error:  # decoders raise anything on hostile bytes; one bad file is one failure
                 log.warning("%s cannot be read and is left out: %s", name, error)
                 continue

@@ -18,7 +18,7 @@ from ..datasets.labelled import list_negatives, read_illustrations, read_picture
 from ..datasets.picture import FIGURES, Picture
 from ..detect import Detector
 from ..faces import Faces
-from ..folders import open_image
+from ..folders import picture_size
 from ..train.heads.relabel import detections
 
 THRESHOLDS = tuple(round(0.2 + 0.05 * i, 2) for i in range(11))
@@ -59,13 +59,8 @@ def cascade_recall(data: Path, pictures: Sequence[Picture]) -> list[bool]:
     for picture in pictures:
         boxes = torch.tensor(stored.get(picture.file, []), dtype=torch.float32).reshape(-1, 4)
         boxes = head_from_face(torch.cat((boxes[:, :2], boxes[:, :2] + boxes[:, 2:]), 1))
-        found.append(Faces.from_boxes([boxes], [_size(data / picture.file)]))
+        found.append(Faces.from_boxes([boxes], [picture_size(data / picture.file)]))
     return illustration_recall(found, pictures)
-
-
-def _size(path: Path) -> tuple[int, int]:
-    with open_image(path) as image:
-        return image.height, image.width
 
 
 def evaluate_detector(data: Path, detector: Detector) -> dict[str, Any]:
