@@ -113,7 +113,8 @@ class FilterBatch:
         """Reads the rule before anything runs. Nothing else is named here: what is named loses its checks."""
         try:
             # Which names the scores have is only known when they are there; the host gives None for a link.
-            compile_rule(expression or "true", () if quality is NOT_CONNECTED else words(expression or ""))
+            rule = (expression or "").strip()
+            compile_rule(rule or "true", () if quality is NOT_CONNECTED else words(rule))
         except RuleError as error:
             return f"input `expression`: {error}"
         return True

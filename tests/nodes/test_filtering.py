@@ -149,6 +149,8 @@ def test_faces_of_other_pictures_are_refused(run, found, pictures) -> None:
     [
         (None, True),
         ("", True),
+        (" \n", True),
+        (" any-male \n", True),
         ("any-male or female > 2", True),
         ("female >", "input `expression`: "),
         ("a", "not a known"),
