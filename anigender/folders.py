@@ -43,8 +43,13 @@ class ImageError(ValueError):
 
 
 def is_picture(name: str) -> bool:
-    """Whether a file's name ends as those of pictures do."""
-    return os.path.splitext(name)[1].lower() in SUFFIXES
+    """Whether a file's name ends as those of pictures do; not what macOS keeps beside a file, such as ``._a.png``."""
+    return os.path.splitext(name)[1].lower() in SUFFIXES and not is_companion(name)
+
+
+def is_companion(name: str) -> bool:
+    """Whether a file is called as those are in which macOS keeps another one's attributes, on disks and in tars."""
+    return os.path.basename(name).startswith("._")
 
 
 def find_images(

@@ -356,6 +356,7 @@ def tree(tmp_path: Path) -> Path:
         "a.JPG",
         "c.webp",
         "notes.txt",
+        "._b.png",
         "z/1.png",
         "z/deep/2.png",
         "m/x.gif",

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from anigender.folders import Result, find_images, process
-from anigender.packed import is_packed, is_picture_or_packed, pictures_in, unpacked
+from anigender.packed import is_packed, is_picture_or_packed, is_plain_table, pictures_in, unpacked
 from anigender.packed.limits import LARGEST_PICTURE
 from anigender.packed.tar import CUT_OFF
 from anigender.pipeline import Pipeline
@@ -46,7 +46,15 @@ def named(path: Path) -> list[tuple[str, Any]]:
 
 @pytest.mark.parametrize(
     ("name", "packed"),
-    [("a.tar", True), ("A.TAR", True), ("a.tar.gz", True), ("a.tgz", True), ("a.parquet", True), ("a.gz", False)],
+    [
+        ("a.tar", True),
+        ("A.TAR", True),
+        ("a.tar.gz", True),
+        ("a.tgz", True),
+        ("a.parquet", True),
+        ("a.gz", False),
+        ("._a.tar", False),
+    ],
 )
 def test_what_shards_are_called(name: str, packed: bool) -> None:
     assert is_packed(name) == packed == is_picture_or_packed(name)
@@ -63,6 +71,7 @@ def test_pictures_of_a_webdataset(tmp_path: Path, name: str, mode: str) -> None:
         ("0002.JPG", b"junk"),
         ("x/0003.webp", png(3)),
         ("n.txt", b"x"),
+        ("x/._0003.webp", b"what macOS keeps beside a file"),
     ]
     path = write_tar(tmp_path / name, members, mode)
     assert named(path) == [("0001.png", png(1)), ("0002.JPG", b"junk"), ("x/0003.webp", png(3))]
@@ -141,6 +150,25 @@ def test_a_tar_that_is_cut_off_gives_what_it_has(tmp_path: Path, mode: str) -> N
     assert (named(path)[-1] == (".", CUT_OFF)) == (mode == "w")
 
 
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_tars_that_were_put_together_are_read_to_the_end(tmp_path: Path, mode: str) -> None:
+    parts = [[("a.png", png(1)), ("a.json", b"{}")], [], [("b.png", png(2)), ("a.png", png(3))]]
+    written = [write_tar(tmp_path / "part", members, mode).read_bytes() for members in parts]
+    path = tmp_path / "s.tar"
+    path.write_bytes(b"".join(written))
+    *first, last = named(path)
+    assert first == [("a.png", png(1)), ("b.png", png(2))]
+    assert last == ("a.png", "the tar file has another member of this name before it")
+
+
+@pytest.mark.parametrize("behind", [b"junk" * 1000, b"junk"])
+def test_something_else_behind_the_end_mark_is_one_failure(tmp_path: Path, behind: bytes) -> None:
+    path = write_tar(tmp_path / "s.tar", [("a.png", png(1))])
+    path.write_bytes(path.read_bytes() + bytes(700) + behind)
+    first, (name, reason) = named(path)
+    assert first == ("a.png", png(1)) and name == "." and "damaged" in reason
+
+
 @given(st.data())
 def test_damaged_tars_never_raise(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     folder = tmp_path_factory.getbasetemp()
@@ -199,11 +227,38 @@ def test_structs_of_hugging_face(tmp_path: Path, large: bool) -> None:
     assert named(path) == [("0", png(1)), ("1", "the row holds no bytes"), ("2", "the row holds no bytes")]
 
 
+def test_bytes_of_other_kinds(tmp_path: Path) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow reads Parquet files")
+    contents = [png(red).ljust(80, b"\0") for red in (1, 2, 1)]
+    columns = {"jpg": contents, "sha256": [bytes(32)] * 3}
+    encoded = pyarrow.dictionary(pyarrow.int32(), pyarrow.binary())
+    for kind in (encoded, pyarrow.large_binary(), pyarrow.binary(80)):
+        path = write_parquet(tmp_path / "s.parquet", columns, {"jpg": kind, "sha256": pyarrow.binary(32)})
+        assert named(path) == [(str(row), content) for row, content in enumerate(contents)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "plain"),
+    [
+        ({"text": ["a"], "n": [1]}, True),
+        ({"names": [["a", "b"]], "box": [{"x": 1.0}]}, True),
+        ({"jpg": [b"a"]}, False),
+        ({"images": [[{"bytes": b"a"}]]}, False),
+        ({"image": [{"data": b"a"}]}, False),
+        ({"images": [[b"a", b"b"]]}, False),
+    ],
+)
+def test_which_tables_are_passed_over(tmp_path: Path, columns: dict[str, list[Any]], plain: bool) -> None:
+    path = write_parquet(tmp_path / "s.parquet", columns)
+    assert is_plain_table(path) == plain
+
+
 @pytest.mark.parametrize(
     ("columns", "part"),
     [
         ({"text": ["a"]}, "no column of bytes (text)"),
         ({"front": [b"a"], "back": [b"b"]}, "several columns of bytes (front, back)"),
+        ({"images": [[{"bytes": b"a"}]]}, "bytes within lists or other structs only (images)"),
     ],
 )
 def test_tables_without_a_clear_column(tmp_path: Path, columns: dict[str, list[Any]], part: str) -> None:

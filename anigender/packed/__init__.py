@@ -12,8 +12,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ..folders import Known, Result, is_picture
-from .parquet import has_pictures, pictures_in_parquet
+from ..folders import Known, Result, is_companion, is_picture
+from .parquet import has_pictures as has_pictures
+from .parquet import pictures_in_parquet
 from .tar import pictures_in_tar
 
 Recall = Callable[[Path], "Result | None"]
@@ -28,8 +29,8 @@ READERS: dict[str, Reader] = {
 
 
 def is_packed(name: str) -> bool:
-    """Whether a file's name ends as those of shards do."""
-    return name.lower().endswith(tuple(READERS))
+    """Whether a file's name ends as those of shards do; see :func:`~anigender.folders.is_picture`."""
+    return name.lower().endswith(tuple(READERS)) and not is_companion(name)
 
 
 def is_picture_or_packed(name: str) -> bool:

@@ -12,6 +12,7 @@ from .limits import LARGEST_PICTURE, too_large
 INSTALL = 'Parquet files need pyarrow: pip install "anigender[parquet]"'
 USUAL_NAME = "image"
 ROWS = 16  # read at once
+LONGEST_DIGEST = 64  # bytes: columns of so many, the same for every row, are digests and identifiers, and no pictures
 
 
 def pyarrow_parquet() -> Any:
@@ -28,10 +29,10 @@ def pyarrow_parquet() -> Any:
 
 
 def has_pictures(path: Path) -> bool:
-    """Whether a file has a column of pictures, or cannot be read, which its reader tells better."""
+    """Whether a file holds bytes, as of pictures, or cannot be read, which its reader tells better."""
     try:
         with pyarrow_parquet().ParquetFile(path) as file:
-            return bool(picture_columns(file.schema_arrow))
+            return any(_bytes_within(field.type) for field in file.schema_arrow)
     except Exception:  # see pictures_in_parquet
         return True
 
@@ -40,15 +41,34 @@ def picture_columns(schema: Any) -> list[str]:
     """The columns of an Arrow schema that may hold pictures: bytes, or structs whose field ``bytes`` is bytes."""
     from pyarrow import types
 
-    def is_bytes(kind: Any) -> bool:
-        return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
-
     def holds(kind: Any) -> bool:
         if types.is_struct(kind):
-            return any(field.name == "bytes" and is_bytes(field.type) for field in kind)
-        return is_bytes(kind)
+            return any(field.name == "bytes" and _is_bytes(field.type) for field in kind)
+        return _is_bytes(kind)
 
     return [field.name for field in schema if holds(field.type)]
+
+
+def _is_bytes(kind: Any) -> bool:
+    """Whether values of an Arrow type are bytes that may be a picture's, also where equal ones are kept once."""
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _is_bytes(kind.value_type)
+    if types.is_fixed_size_binary(kind):
+        return bool(kind.byte_width > LONGEST_DIGEST)
+    return bool(types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind))
+
+
+def _bytes_within(kind: Any) -> bool:
+    """Whether an Arrow type is, or has anywhere within it, bytes that may be a picture's."""
+    from pyarrow import types
+
+    if types.is_struct(kind):
+        return any(_bytes_within(field.type) for field in kind)
+    if types.is_map(kind):
+        return _bytes_within(kind.item_type)
+    return _is_bytes(kind) or (hasattr(kind, "value_type") and _bytes_within(kind.value_type))
 
 
 def pictures_in_parquet(path: Path, recall: Callable[[Path], Result | None]) -> Iterator[tuple[Path, Known]]:
@@ -70,6 +90,8 @@ def pictures_in_parquet(path: Path, recall: Callable[[Path], Result | None]) -> 
             if len(columns) != 1:
                 seen = ", ".join((columns or file.schema_arrow.names)[:20])
                 what = "several columns of bytes" if columns else "no column of bytes"
+                if not columns and any(_bytes_within(field.type) for field in file.schema_arrow):
+                    what = "bytes within lists or other structs only"
                 yield path, f"has {what} ({seen}): the pictures' must be the only one, or be called {USUAL_NAME}"
                 return
             yield from _rows(path, file, columns[0], recall)

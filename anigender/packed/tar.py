@@ -31,7 +31,8 @@ class _Careful:
 def pictures_in_tar(path: Path, recall: Callable[[Path], Result | None]) -> Iterator[tuple[Path, Known]]:
     """The pictures among a tar's members; see :func:`anigender.packed.pictures_in`.
 
-    Tars that gzip compressed are read too. Links, devices and whatever is not called as a picture are passed over.
+    Tars that gzip compressed are read too, and so are several that were put together (``cat a.tar b.tar``). Links,
+    devices and whatever is not called as a picture are passed over.
     """
     if path.exists() and not path.is_file():  # a pipe would be waited for
         yield path, "not an ordinary file"
@@ -55,29 +56,42 @@ def _members(path: Path, stream: IO[bytes], recall: Callable[[Path], Result | No
     stream.seek(0)
     contents = _Careful(cast("IO[bytes]", gzip.GzipFile(fileobj=stream)) if start == GZIP else stream)
     names: set[Path] = set()
-    with tarfile.open(fileobj=cast("IO[bytes]", contents), mode="r:", errorlevel=2) as tar:
-        while (member := tar.next()) is not None:
-            tar.members.clear()  # type: ignore[attr-defined]  # which tarfile keeps for look-ups, and which would grow
-            if not member.isreg() or not is_picture(member.name):
-                continue
-            name = Path(f"{path}/{member.name}")
-            if ".." in name.parts[len(path.parts) :]:
-                yield name, "its name leads out of the tar file"
-                continue
-            if name in names:
-                yield name, "the tar file has another member of this name before it"
-                continue
-            names.add(name)
-            if (known := recall(name)) is not None:
-                yield name, known
-            elif member.size > LARGEST_PICTURE:
-                yield name, too_large(member.size)
-            else:
-                content = tar.extractfile(member)
-                assert content is not None  # as for every regular file
-                with content:
-                    yield name, content.read(member.size)
-        contents.seek(tar.offset)
+    while True:
+        with tarfile.open(fileobj=cast("IO[bytes]", contents), mode="r:", errorlevel=2) as tar:
+            yield from _members_of_one(path, tar, names, recall)
+            contents.seek(tar.offset)
         # tarfile takes whatever is no header for the end; in a whole file that is an empty block.
         if contents.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
             yield path, CUT_OFF
+            return
+        while not (block := contents.read(tarfile.BLOCKSIZE)).strip(tarfile.NUL):
+            if not block:
+                return
+        contents.seek(contents.tell() - len(block))  # another tar, as of several that were put together
+
+
+def _members_of_one(
+    path: Path, tar: tarfile.TarFile, names: set[Path], recall: Callable[[Path], Result | None]
+) -> Iterator[tuple[Path, Known]]:
+    """The pictures up to a tar's end mark; ``names`` are those met so far in the file ``path``."""
+    while (member := tar.next()) is not None:
+        tar.members.clear()  # type: ignore[attr-defined]  # which tarfile keeps for look-ups, and which would grow
+        if not member.isreg() or not is_picture(member.name):
+            continue
+        name = Path(f"{path}/{member.name}")
+        if ".." in name.parts[len(path.parts) :]:
+            yield name, "its name leads out of the tar file"
+            continue
+        if name in names:
+            yield name, "the tar file has another member of this name before it"
+            continue
+        names.add(name)
+        if (known := recall(name)) is not None:
+            yield name, known
+        elif member.size > LARGEST_PICTURE:
+            yield name, too_large(member.size)
+        else:
+            content = tar.extractfile(member)
+            assert content is not None  # as for every regular file
+            with content:
+                yield name, content.read(member.size)
