@@ -232,6 +232,28 @@ def test_no_picture_is_replaced_by_results(
     assert tree(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("command", "name", "part"),
+    [
+        (["classify", "-o"], "shard.parquet", "shard.parquet holds pictures, or is no table that can be read"),
+        (["classify", "--ray", "-o"], "shard.PARQUET", "shard.PARQUET holds pictures"),
+        (["classify", "-o"], "broken.parquet", "broken.parquet holds pictures, or is no table"),
+        (["predict", "mine.skops", "-o"], "new.parquet", "new.parquet has the name of a picture or shard"),
+    ],
+)
+def test_no_parquet_file_with_pictures_is_replaced_by_results(
+    anigender: Callable[..., Result], folder: Path, command: list[str], name: str, part: str
+) -> None:
+    pyarrow = pytest.importorskip("pyarrow", reason="pyarrow reads and writes Parquet files")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    for shard in ("shard.parquet", "shard.PARQUET"):
+        parquet.write_table(pyarrow.table({"image": [(folder / "a.png").read_bytes()]}), folder / shard)
+    (folder / "broken.parquet").write_bytes(b"cut off")
+    before = tree(folder)
+    assert part in anigender(*command, folder / name, folder / "b.png", status=2).stderr
+    assert tree(folder) == before
+
+
 def test_the_whole_picture_as_one_head(anigender: Callable[..., Result], folder: Path) -> None:
     found = lines(anigender("classify", folder, "--whole-image"))
     assert [line["faces"][0]["box"] for line in found] == [[0, 0, line["width"], line["height"]] for line in found]

@@ -158,6 +158,7 @@ def test_filtering_by_quality(anigender, trained: Path, paint, tmp_path: Path) -
         (["quality", "x", "--head", "aestetic"], "did you mean aesthetic"),
         (["quality", "x", "--head", "{head}", "--output", "absent/o.jsonl"], "no folder absent"),
         (["quality", "--head", "{head}", "--output", "a.png", "b.png"], "a.png has the name of a picture"),
+        (["quality", "x", "--head", "{head}", "--output", "a.parquet"], "a.parquet has the name of a picture or shard"),
         (["quality", "x", "--head", "{head}", "--action", "move"], "--action move needs --sort-to DIR"),
         (["quality", "x", "--head", "{head}", "--combine", "sum"], "'mean', 'median', 'max', 'min'"),
         (["train", "head", "--data", "{data}", "--output", "o.safetensors"], "two or more classes, got 1"),
