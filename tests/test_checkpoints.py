@@ -12,7 +12,17 @@ import pytest
 import torch
 from torch import nn
 
-from anigender.train.checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
+from anigender.train.checkpoints import (
+    Average,
+    Log,
+    cosine,
+    digest_of,
+    load_checkpoint,
+    parameter_groups,
+    resumed,
+    save_checkpoint,
+    taking_over,
+)
 
 
 def test_a_checkpoint_is_read_back_as_it_was(tmp_path: Path) -> None:
@@ -53,6 +63,53 @@ def test_another_file_is_no_checkpoint(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="not a training checkpoint"):
         load_checkpoint(tmp_path / "other.pt")
+
+
+def test_what_cannot_be_gone_on_with_is_explained(tmp_path: Path) -> None:
+    path = tmp_path / "run.checkpoint.pt"
+    with pytest.raises(FileNotFoundError, match=r"there is no checkpoint .*run.checkpoint.pt .*: leave --resume out"):
+        load_checkpoint(path)
+    path.write_bytes(b"PK\x03\x04 cut off")
+    with pytest.raises(ValueError, match="is not a whole checkpoint"):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "message"),
+    [
+        ({"seed": 1, "teacher": None}, {"seed": 1, "teacher": None}, ""),
+        ({"seed": 1, "teacher": None}, {"seed": 2, "teacher": "ab"}, "seed 1 .now 2., teacher None .now 'ab'.: give"),
+        ({"seed": 1}, {"seed": 1, "hold_out": []}, ""),  # of an earlier version
+        (None, {"seed": 1}, ""),
+    ],
+)
+def test_only_the_same_run_is_gone_on_with(
+    tmp_path: Path, before: dict[str, Any] | None, now: dict[str, Any], message: str
+) -> None:
+    path = tmp_path / "run.checkpoint.pt"
+    save_checkpoint(path, {"step": 1} if before is None else {"step": 1, "options": before})
+    if not message:
+        assert resumed(path, now)["step"] == 1
+        return
+    with pytest.raises(ValueError, match=f"is of a run with {message}"):
+        resumed(path, now)
+
+
+def test_another_net_is_not_taken_over(tmp_path: Path) -> None:
+    state = {"model": nn.Linear(3, 2).state_dict()}
+    with taking_over(tmp_path / "a.pt"):
+        nn.Linear(3, 2).load_state_dict(state["model"])
+    for net, name in ((nn.Linear(4, 2), "model"), (nn.Linear(3, 2), "average")):
+        message = "a.pt is of another net than is trained now .*leave --resume out"
+        with pytest.raises(ValueError, match=message), taking_over(tmp_path / "a.pt"):
+            net.load_state_dict(state[name])
+
+
+def test_digests_of_what_is_learned_from() -> None:
+    rows = [("a.png", "female", "train"), ("b\udcff.png", "male", "val")]
+    others = [rows[::-1], rows[:1], [("a.png", "male", "train"), rows[1]], [("a.pngfemale", "", "train"), rows[1]], []]
+    found = [digest_of(own) for own in (rows, list(rows), *others)]
+    assert found[0] == found[1] and len(set(found)) == len(found) - 1
 
 
 class Evil:

@@ -250,6 +250,8 @@ def test_a_stopped_run_ends_as_one_that_was_not(own: Path, tmp_path: Path, monke
     [
         ({"epochs": 4}, "is of a run with epochs 2 .now 4.: give the same options"),
         ({"seed": 1, "recipe": "sgd-step"}, "recipe 'finetune' .now 'sgd-step'."),
+        ({"settings": {"margin": 1.2}}, "settings {} .now {'margin': '1.2'}."),
+        ({"hold_out": ("conan",)}, r"hold_out \[\] .now \['conan'\]."),
     ],
 )
 def test_another_run_is_not_gone_on_with(own: Path, tmp_path: Path, change: dict[str, Any], message: str) -> None:
@@ -259,6 +261,20 @@ def test_another_run_is_not_gone_on_with(own: Path, tmp_path: Path, change: dict
     finetune(first)
     with pytest.raises(ValueError, match=message):
         finetune(replace(first, resume=True, **change))
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_a_run_with_other_labels_is_not_gone_on_with(own: Path, tmp_path: Path, split: str) -> None:
+    first = options(own, written(tmp_path / "a.safetensors"))
+    finetune(first)
+    number = 0 if split == "train" else 8
+    a, b = (own / split / gender / f"{number}.png" for gender in ("female", "male"))
+    a.rename(b.with_name("was a woman's.png")), b.rename(a.with_name("was a man's.png"))  # as many as before
+    store = CropStore(tmp_path / "out" / f"crops-{CACHE_SIZE}-{CACHE_MARGIN:g}.cache", source=source_of("auto"))
+    for path in (a.with_name("was a man's.png"), b.with_name("was a woman's.png")):
+        store.add([path.relative_to(own).as_posix()], [stamp_of(path)], [torch.zeros(4, 192, 192, dtype=torch.uint8)])
+    with pytest.raises(ValueError, match="is of a run with files, genders and splits '[0-9a-f]{16}' .now '"):
+        finetune(replace(first, resume=True))
 
 
 @pytest.mark.parametrize(

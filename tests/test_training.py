@@ -614,6 +614,8 @@ def test_a_detector_training_goes_on_where_it_was_stopped(quick: None, tiny: Pat
     assert any(not torch.equal(first["model"][name], value) for name, value in second["model"].items())
     steps = {int(state["step"]) for state in second["optimiser"]["state"].values()}
     assert steps == {4}  # the optimiser's memory went on too
+    with pytest.raises(ValueError, match="is of a run with seed 0 .now 1., teacher None .now '[0-9a-f]{16}'."):
+        detector.train(detector.Options(tiny, output, epochs=3, resume=True, seed=1, teacher=output))
     assert read_head_detector(output).threshold == float(detector.METADATA["anigender.threshold"])
 
 
@@ -688,6 +690,10 @@ def test_a_stopped_identity_training_ends_as_one_that_was_not(
     )
     for name in ("whole", "stopped"):
         assert [line["step"] for line in log(tmp_path / f"{name}.log.jsonl")] == [2, 4]
+    with pytest.raises(ValueError, match="is of a run with learning_rate 0.002 .now 0.1.: give the same options"):
+        identity_training.train(
+            identity_training.Options(tiny, tmp_path / "whole.safetensors", learning_rate=0.1, resume=True)
+        )
     backbone = load_backbone(str(tmp_path / "whole.safetensors"))
     assert backbone(torch.rand(2, 3, backbone.size, backbone.size)).shape == (2, backbone.net.width)
 

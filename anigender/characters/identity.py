@@ -10,8 +10,10 @@ the pictures' own colours.
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -22,9 +24,19 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from ..inference import placed
-from ..train.checkpoints import Average, Log, cosine, half_precision, load_checkpoint, parameter_groups, save_checkpoint
+from ..train.checkpoints import (
+    Average,
+    Log,
+    cosine,
+    digest_of,
+    half_precision,
+    parameter_groups,
+    resumed,
+    save_checkpoint,
+    taking_over,
+)
 from ..train.crops.augment import augment, plain
-from ..train.crops.crops import Crops, labelled_crops, unlabelled_crops
+from ..train.crops.crops import Crops, labelled_crops, source_of, unlabelled_crops
 from ..train.crops.store import Pixels
 from ..train.gender.student import contrast
 from ..train.workers import single_threaded
@@ -56,6 +68,20 @@ class Options:
     seed: int = 0
     device: str = "cpu"
     resume: bool = False
+
+    def fingerprint(self, learn: Crops, unlabelled: Sequence[str]) -> dict[str, Any]:
+        """What must stay the same for a run to be gone on with, which may become longer.
+
+        Args:
+            learn: labelled crops.
+            unlabelled: names of the other faces.
+        """
+        return {
+            **{name: getattr(self, name) for name in ("learning_rate", "seed")},
+            "detector": source_of(self.detector)[:16],
+            "files, characters and splits": digest_of((p.file, p.character, p.split) for p in learn.pictures),
+            "unlabelled faces": digest_of((name,) for name in unlabelled),
+        }
 
 
 class Student(nn.Module):
@@ -149,7 +175,10 @@ def train(options: Options) -> None:
     torch.manual_seed(options.seed)
     options.output.parent.mkdir(parents=True, exist_ok=True)
     learn, judge = labelled_crops(options.data, options.detector, options.output.parent)
-    unlabelled = unlabelled_crops(options.data, options.output.parent).pixels
+    unlabelled, _, names = unlabelled_crops(options.data, options.output.parent)
+    checkpoint, done = options.output.with_suffix(".checkpoint.pt"), 0
+    fingerprint = options.fingerprint(learn, names)
+    state = resumed(checkpoint, fingerprint) if options.resume else None
     student = Student()
     some = normalise(plain(learn.pixels[:: max(1, len(learn.pixels) // 500)], SIZE, MARGIN), "cpu")
     begin(student.net, ASSETS / "gender.safetensors", some, options.seed)
@@ -158,12 +187,11 @@ def train(options: Options) -> None:
     optimiser = torch.optim.AdamW(
         parameter_groups(student, 0.03), options.learning_rate
     )  # the palette gets no gradient
-    checkpoint, done = options.output.with_suffix(".checkpoint.pt"), 0
-    if options.resume:
-        state = load_checkpoint(checkpoint)
-        student.load_state_dict(state["model"])
-        average.model.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+    if state is not None:
+        with taking_over(checkpoint):
+            student.load_state_dict(state["model"])
+            average.model.load_state_dict(state["average"])
+            optimiser.load_state_dict(state["optimiser"])
         done = average.steps = state["step"]
     log = Log(options.output.with_suffix(".log.jsonl"), options.resume)
     steps = range(done, options.steps)
@@ -190,7 +218,7 @@ def train(options: Options) -> None:
             losses.clear()
             save(average.model.net, options.output)
             state = {"step": step + 1, "model": student.state_dict(), "average": average.model.state_dict()}
-            save_checkpoint(checkpoint, state | {"optimiser": optimiser.state_dict()})
+            save_checkpoint(checkpoint, state | {"optimiser": optimiser.state_dict(), "options": fingerprint})
 
 
 def save(net: IdentityNet, path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -57,11 +60,72 @@ def half_precision(model: nn.Module) -> dict[str, Tensor]:
 
 
 def load_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint; only tensors and plain values are unpickled."""
-    state = torch.load(path, map_location="cpu", weights_only=True)
+    """Read a checkpoint; only tensors and plain values are unpickled.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it is broken, or something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no checkpoint {path} to resume from: leave --resume out to begin")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the reader's many ways to say that a file is broken
+        raise ValueError(f"{path} is not a whole checkpoint: {_first_line(error)}") from error
     if not isinstance(state, dict) or "step" not in state:
         raise ValueError(f"{path} is not a training checkpoint of this program")
     return state
+
+
+def resumed(path: Path, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The checkpoint of a run to go on with, if that had the options that are given now.
+
+    Args:
+        path: where :func:`save_checkpoint` left it.
+        options: plain values by name; the former ones are the state's ``options``. What a checkpoint does not say, as
+            one of an earlier version, is not compared.
+
+    Raises:
+        FileNotFoundError, ValueError: as of :func:`load_checkpoint`, or it is of another run; the message says what
+            differs.
+    """
+    state = load_checkpoint(path)
+    before = state.get("options", {})
+    changed = [name for name, value in options.items() if name in before and before[name] != value]
+    if changed:
+        shown = ", ".join(f"{name} {before[name]!r} (now {options[name]!r})" for name in changed)
+        raise ValueError(
+            f"{path} is of a run with {shown}: give the same options and pictures to go on with it, or leave "
+            "--resume out to begin anew"
+        )
+    return state
+
+
+def digest_of(rows: Iterable[Sequence[str | None]]) -> str:
+    """16 hexadecimal digits that are others for other rows, or another order of them: what a run learns from."""
+    digest = hashlib.sha256()
+    for row in rows:
+        digest.update(json.dumps(list(row)).encode() + b"\n")
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def taking_over(path: Path) -> Iterator[None]:
+    """A block in which nets and optimisers get what a checkpoint holds of them.
+
+    Raises:
+        ValueError: it does not fit them.
+    """
+    try:
+        yield
+    except (RuntimeError, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{path} is of another net than is trained now ({_first_line(error)}): leave --resume out to begin anew"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class Log:

@@ -13,9 +13,9 @@ import torch
 from tqdm import tqdm
 
 from ...evaluate.metrics import fit_calibration, gender_figures
-from ..checkpoints import Log, load_checkpoint, save_checkpoint
+from ..checkpoints import Log, digest_of, resumed, save_checkpoint, taking_over
 from ..crops.augment import CACHE_MARGIN, CACHE_SIZE
-from ..crops.crops import Crops, labelled_crops
+from ..crops.crops import Crops, labelled_crops, source_of
 from ..crops.views import cache_shape, plain_views
 from .file import SHOWN, calibrated
 from .learning import Learning, Plan, judged
@@ -59,14 +59,19 @@ class Options:
         plan = Plan(recipe, self.seed, self.strength, self.mixed, self.freeze, self.reweight)
         return plan if self.workers is None else replace(plan, workers=self.workers)
 
-    def fingerprint(self, plan: Plan, pictures: int) -> dict[str, Any]:
+    def fingerprint(self, plan: Plan, learn: Crops, judge: Crops) -> dict[str, Any]:
         """What must stay the same for a run to be gone on with."""
+        pictures = [*learn.pictures, *judge.pictures]
         return {
             "from": str(self.start),
             "recipe": self.recipe,
             **{name: getattr(plan.recipe, name) for name in ("epochs", "learning_rate", "batch", "weight_decay")},
             **{name: getattr(self, name) for name in ("freeze", "new_head", "seed", "strength", "mixed", "reweight")},
-            "pictures": pictures,
+            "settings": {name: str(value) for name, value in sorted(self.settings.items())},
+            "hold_out": sorted(self.hold_out),
+            "detector": source_of(self.detector)[:16],
+            "pictures": len(learn),
+            "files, genders and splits": digest_of((p.file, p.gender, p.split) for p in pictures),
         }
 
 
@@ -92,9 +97,11 @@ def finetune(options: Options) -> dict[str, float]:
         raise ValueError(f"{len(learn)} pictures are too few to learn from")
     learning = Learning(model, learn, plan)
     checkpoint = options.output.with_suffix(".checkpoint.pt")
-    fingerprint = options.fingerprint(plan, len(learn))
+    fingerprint = options.fingerprint(plan, learn, judge)
     if options.resume:
-        _go_on(learning, checkpoint, fingerprint)
+        state = resumed(checkpoint, fingerprint)
+        with taking_over(checkpoint):
+            learning.load(state)
     lines = Log(options.output.with_suffix(".log.jsonl"), options.resume)
     figures = {}
     if learning.epoch == 0:
@@ -131,23 +138,3 @@ def _judge(model: Trainable, judge: Crops) -> tuple[dict[str, float], tuple[floa
     logits = judged(model, judge)
     temperature, bias = fit_calibration(logits, judge.labels)
     return gender_figures(calibrated(logits, temperature, bias), judge.labels).as_dict(), (temperature, bias)
-
-
-def _go_on(learning: Learning, checkpoint: Path, fingerprint: Mapping[str, Any]) -> None:
-    """Take over what a checkpoint holds.
-
-    Raises:
-        FileNotFoundError, ValueError: there is none, or it is of another run.
-    """
-    if not checkpoint.is_file():
-        raise FileNotFoundError(f"there is no checkpoint {checkpoint} to resume from: leave --resume out to begin")
-    state = load_checkpoint(checkpoint)
-    before = state.get("options", {})
-    changed = [name for name, value in fingerprint.items() if before.get(name) != value]
-    if changed:
-        shown = ", ".join(f"{name} {before.get(name)!r} (now {fingerprint[name]!r})" for name in changed)
-        raise ValueError(
-            f"{checkpoint} is of a run with {shown}: give the same options and pictures to go on with it, or leave "
-            "--resume out to begin anew"
-        )
-    learning.load(state)

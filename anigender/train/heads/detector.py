@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -27,10 +28,21 @@ from ...datasets.labelled import label_heads, list_negatives, read_pictures
 from ...datasets.picture import FIGURES, Picture, read_rgba
 from ...detect.head_detector import HeadDetector
 from ...detect.headnet import HeadNet, RawHeads
+from ...digests import sha256
 from ...images import check
 from ...inference import mixed_precision, native_dtype, placed
 from ...weights import save_weights
-from ..checkpoints import Average, Log, cosine, half_precision, load_checkpoint, parameter_groups, save_checkpoint
+from ..checkpoints import (
+    Average,
+    Log,
+    cosine,
+    digest_of,
+    half_precision,
+    parameter_groups,
+    resumed,
+    save_checkpoint,
+    taking_over,
+)
 from .composites import Composer, CutOut
 from .relabel import Mined, relabel
 
@@ -62,6 +74,14 @@ class Options:
     device: str = "cpu"
     teacher: Path | None = None
     resume: bool = False
+
+    def fingerprint(self, pictures: list[Picture]) -> dict[str, Any]:
+        """What must stay the same for a run to be gone on with; it may become longer."""
+        return {
+            **{name: getattr(self, name) for name in ("learning_rate", "seed")},
+            "teacher": sha256(self.teacher)[:16] if self.teacher is not None else None,
+            "files, genders and splits": digest_of((p.file, p.gender, p.split) for p in pictures),
+        }
 
 
 def build_composer(data: Path, pictures: list[Picture], split: str, mined: Mined | None) -> Composer:
@@ -242,6 +262,9 @@ def train(options: Options) -> None:
     pictures = read_pictures(options.data)
     label_heads(pictures, options.data)
     pictures += read_judged(options.data)
+    fingerprint = options.fingerprint(pictures)
+    checkpoint = options.output.with_suffix(".checkpoint.pt")
+    state = resumed(checkpoint, fingerprint) if options.resume else None
     model, mined = HeadNet(), None
     if options.teacher is not None:
         mined = relabel(pictures, options.data, options.teacher, model)
@@ -254,14 +277,13 @@ def train(options: Options) -> None:
 
     average = Average(model)
     optimiser = torch.optim.AdamW(parameter_groups(model, 0.02), lr=options.learning_rate)
-    checkpoint = options.output.with_suffix(".checkpoint.pt")
     step, seen, best = 0, 0, -1.0
-    if options.resume:
-        state = load_checkpoint(checkpoint)
-        model.load_state_dict(state["model"])
-        average.model.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        step, seen, best, average.steps = state["step"], state["seen"], state["best"], state["step"]
+    if state is not None:
+        with taking_over(checkpoint):
+            model.load_state_dict(state["model"])
+            average.model.load_state_dict(state["average"])
+            optimiser.load_state_dict(state["optimiser"])
+            step, seen, best, average.steps = state["step"], state["seen"], state["best"], state["step"]
     total = options.epochs * EPOCH
     log = Log(options.output.with_suffix(".log.jsonl"), options.resume)
     loader = DataLoader(
@@ -309,6 +331,7 @@ def train(options: Options) -> None:
                     "step": step,
                     "seen": seen,
                     "best": best,
+                    "options": fingerprint,
                 },
             )
     bar.close()
