@@ -9,9 +9,11 @@ from __future__ import annotations
 import importlib
 import json
 import logging
+import re
 import secrets
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -321,11 +323,27 @@ def preview(images: Tensor) -> dict[str, Any]:
     return {"images": shown}
 
 
+def dated(prefix: str, now: time.struct_time | None = None) -> str:
+    """A prefix with ``%date:yyyy-MM-dd%`` and the like filled in.
+
+    The browser does this for the host's own nodes only; the letters and what becomes of others are the browser's.
+    """
+    now = time.localtime() if now is None else now
+    numbers = {"d": now.tm_mday, "M": now.tm_mon, "h": now.tm_hour, "m": now.tm_min, "s": now.tm_sec}
+    years = {"yyyy": f"{now.tm_year:04d}", "yy": f"{now.tm_year % 100:02d}"}
+
+    def filled(token: re.Match[str]) -> str:
+        letters = token[0]
+        return f"{numbers[letters[0]]:0{len(letters)}d}" if letters[0] in numbers else years.get(letters, letters)
+
+    return re.sub("%date:([^%]+)%", lambda found: re.sub("dd?|MM?|hh?|mm?|ss?|yyy?y?", filled, found[1]), prefix)
+
+
 def output_folder(prefix: str, width: int, height: int) -> tuple[Path, str, str]:
     """Where the host wants files with this prefix.
 
     Args:
-        prefix: a file name, perhaps with folders and the host's ``%width%``, ``%date...%`` and so on.
+        prefix: a file name, perhaps with folders and the host's ``%width%``, ``%year%`` and so on.
         width, height: of the pictures.
 
     Returns:

@@ -140,7 +140,9 @@ class SaveImages:
                     "STRING",
                     {
                         "default": "anigender/image",
-                        "tooltip": "Folder below the output folder and start of the names; a number is added.",
+                        "tooltip": "Folder below the output folder and start of the names; a number is added. "
+                        "%date:yyyy-MM-dd% is filled in (with d, dd, M, MM, yy, yyyy, h, hh, m, mm, s, ss), and so are "
+                        "%width%, %height%, %year%, %month%, %day%, %hour%, %minute%, %second%.",
                     },
                 ),
                 "layout": (
@@ -213,7 +215,7 @@ class SaveImages:
             captions = _own_captions(image, faces, models)
         elif len(captions) == 1:
             captions = list(captions) * total
-        prefix = PurePosixPath(filename_prefix[0].replace("\\", "/"))
+        prefix = PurePosixPath(host.dated(filename_prefix[0]).replace("\\", "/"))
         if layout[0] == "kohya":
             with named("concept"):
                 prefix = prefix.parent / kohya_folder(repeats[0], concept[0]) / prefix.name

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -240,6 +241,22 @@ def test_files_go_where_the_host_says(comfy, node, models, pictures) -> None:
     out = node("AnigenderSaveImages").save([pictures("f")], filename_prefix=["x"], models=[models], prompt=[{"1": 2}])
     assert [Path(path).name for path in out["result"][0]] == ["x-160_00001.png"]
     assert Path(out["result"][0][0]).parent == comfy.folder / "out"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "name"),
+    [
+        ("%date:yyyy-MM-dd%/a", "2026-03-05/a"),
+        ("%date:yyMMdd_hhmmss%", "260305_070908"),
+        ("%date:d.M.yy h:m:s%", "5.3.26 7:9:8"),
+        ("%date:yyyy%-%date:MM%", "2026-03"),
+        ("%date:yyy 'o'%", "yyy 'o'"),  # letters that the browser leaves alone too
+        ("%width%x%year%-%date:%-%date%", "%width%x%year%-%date:%-%date%"),  # the host's, and none
+        ("date:yyyy", "date:yyyy"),
+    ],
+)
+def test_dates_are_filled_in_as_the_browser_does_for_the_hosts_own_nodes(part, prefix: str, name: str) -> None:
+    assert part("nodes.host").dated(prefix, time.struct_time((2026, 3, 5, 7, 9, 8, 3, 64, 0))) == name
 
 
 def test_metadata_can_be_turned_off(comfy, part, monkeypatch) -> None:

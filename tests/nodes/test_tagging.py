@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -123,6 +124,13 @@ def test_captions_the_workflow_and_kohyas_folders(save, pictures, tmp_path: Path
             "prompt": {"1": {}},
             "workflow": {"nodes": []},
         }
+
+
+def test_a_date_may_name_folders(save, pictures) -> None:
+    _, files = save([pictures("f")], filename_prefix=["a/%date:yyyy/MM%/x"], layout=["kohya"], concept=["b"])
+    assert [re.sub(r"\d{4}/\d\d/", "year/month/", name) for name in files] == [
+        f"a/year/month/10_b/x_00001.{end}" for end in ("png", "txt")
+    ]
 
 
 def test_one_caption_serves_all_and_nothing_is_overwritten_unless_told(save, pictures, tmp_path: Path) -> None:
