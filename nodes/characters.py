@@ -10,7 +10,7 @@ from ..anigender.masks import SHAPES, face_masks
 from ..anigender.report import name_confidence_by_image, names_by_image, report
 from ..anigender.segs import faces_to_segs
 from . import host
-from .sockets import CATEGORY, FACES_OF_IMAGE, IMAGE, MODELS, known_or_detected, named
+from .sockets import CATEGORY, FACES_OF_IMAGE, IMAGE, MODELS, known_or_detected, named, one_by_one
 
 NO_FILE = "put one into models/anigender"
 
@@ -24,9 +24,9 @@ class RecognizeCharacter:
         "a face of nobody known has no name."
     )
     SEARCH_ALIASES = ("character recognition", "who is it", "name faces", "character mask", "character segs", "tagger")
-    RETURN_TYPES = ("FACES", "STRING", "FLOAT", "MASK", "SEGS", "MASK", "STRING", "STRING")
-    RETURN_NAMES = ("faces", "names", "confidences", "mask", "segs", "masks", "characters", "report")
-    OUTPUT_IS_LIST = (False, True, True, False, True, True, True, False)
+    RETURN_TYPES = ("FACES", "STRING", "FLOAT", "MASK", "SEGS", "MASK", "STRING", "STRING", "IMAGE")
+    RETURN_NAMES = ("faces", "names", "confidences", "mask", "segs", "masks", "characters", "report", "images")
+    OUTPUT_IS_LIST = (False, True, True, False, True, True, True, False, True)
     OUTPUT_TOOLTIPS = (
         'The faces with their names: rules such as has("asuka") in Filter Batch by Gender then work.',
         "For each picture the names of its faces, such as asuka,nobody; empty without a face.",
@@ -36,6 +36,7 @@ class RecognizeCharacter:
         "For each character of the recogniser the masks of all pictures, in the order of `characters`.",
         "The names that the recogniser knows.",
         "All faces in words.",
+        "The same pictures one by one, so that each meets its own SEGS.",
     )
     FUNCTION = "recognize"
 
@@ -123,4 +124,5 @@ class RecognizeCharacter:
             each,
             list(loaded.names),
             report(found),
+            one_by_one(image),
         )

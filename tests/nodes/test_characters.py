@@ -35,7 +35,7 @@ def recogniser(part: Any, tmp_path: Any) -> str:
 @pytest.fixture
 def recognise(node: Any, models: Any, recogniser: str) -> Any:
     """The node's outputs by name."""
-    names = ("faces", "names", "confidences", "mask", "segs", "masks", "characters", "report")
+    names = ("faces", "names", "confidences", "mask", "segs", "masks", "characters", "report", "images")
     return lambda image, **inputs: dict(
         zip(
             names,
@@ -56,6 +56,9 @@ def test_names_masks_and_segs(recognise, pictures) -> None:
     asuka, rei = out["masks"]
     assert [int(m.sum()) for m in asuka] == [576, 0, 0, 0] and [int(m.sum()) for m in rei] == [576, 0, 0, 900]
     assert [[seg.label for seg in own[1]] for own in out["segs"]] == [["rei", "Asuka"], [], [], ["rei"]]
+    assert [one.shape for one in out["images"]] == [(1, 96, 160, 3)] * 4 and torch.equal(
+        torch.cat(out["images"]), image
+    )
     assert "Asuka" in out["report"] and out["faces"].gender[0] == "male"
 
 
@@ -84,7 +87,7 @@ def test_a_batch_equals_its_pictures_one_by_one(recognise, pictures) -> None:
         assert whole[name] == [entry for one in single for entry in one[name]]
     assert torch.equal(whole["mask"], torch.cat([one["mask"] for one in single]))
     empty = recognise(image[:0])
-    assert empty["names"] == [] and empty["segs"] == [] and len(empty["masks"]) == 2
+    assert empty["names"] == [] and empty["segs"] == empty["images"] == [] and len(empty["masks"]) == 2
 
 
 @pytest.mark.parametrize(
