@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from anigender.datasets.duplicates import NEAR, difference_hash, near_duplicates
+from anigender.datasets.duplicates import NEAR, _compared, difference_hash, near_duplicates
 from anigender.datasets.labelled import read_column, read_pictures
-from anigender.datasets.own_pictures import read_own
+from anigender.datasets.own_pictures import divide, read_own
 from anigender.datasets.picture import Picture, open_picture, read_rgba
 from anigender.folders import read_image
 
@@ -75,6 +76,29 @@ def test_splits_that_are_given_are_kept(tmp_path: Path) -> None:
         for split in ("train", "validation", "test")
         for gender in ("female", "male")
     }
+
+
+@pytest.mark.parametrize("name", ["val", "validation", "Test"])
+def test_what_lies_beside_pictures_to_judge_by_is_learned_from(tmp_path: Path, name: str) -> None:
+    for i, gender in enumerate(("female", "male")):
+        draw(tmp_path / gender / "a.png", i)
+        draw(tmp_path / name / gender / "b.png", 10 + i)
+    assert split_of(read_own(tmp_path)) == {
+        **{f"{name}/{gender}/b.png": "val" for gender in ("female", "male")},
+        **{f"{gender}/a.png": "train" for gender in ("female", "male")},
+    }
+    for i, gender in enumerate(("female", "male")):
+        draw(tmp_path / "train" / gender / "c.png", 20 + i)
+    with pytest.raises(ValueError, match="holds pictures to learn from in train and in female, male: move .* one"):
+        read_own(tmp_path)
+
+
+def test_where_all_is_called_train_some_is_kept_for_judging(tmp_path: Path) -> None:
+    for i in range(3):
+        for k, gender in enumerate(("female", "male")):
+            draw(tmp_path / "train" / gender / f"{i}.png", 10 * k + i)
+    for gender in ("female", "male"):
+        assert {p.split for p in read_own(tmp_path) if p.gender == gender} == {"train", "val"}
 
 
 def test_near_duplicates_across_a_given_split_are_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -264,6 +288,15 @@ def test_groups_are_those_of_comparing_all_with_all(prints: list[int], data: st.
     assert near_duplicates(prints) == expected
 
 
+@pytest.mark.parametrize("ground", [0x0000_0000_00FF_FFFF, 0x3C3C_3C3C_3C3C_3C3C, 0x0000_3C3C_3C3C_3C3C])
+def test_figures_on_a_plain_ground_are_not_all_compared_with_all(ground: int) -> None:
+    """What is flat above, or on both sides, is one in all hashes."""
+    random = np.random.default_rng(0).integers(0, 2**64, 2000, np.uint64).tolist()
+    prints = list(dict.fromkeys(value & ground for value in random))
+    pairs = sum(len(own) ** 2 for own in _compared(prints, range(len(prints))))
+    assert pairs < 0.1 * len(prints) ** 2
+
+
 def test_near_duplicates_never_straddle_the_split(tmp_path: Path) -> None:
     for i in range(40):
         gender = "female" if i % 2 else "male"
@@ -283,3 +316,45 @@ def test_few_pictures_are_on_both_sides(tmp_path: Path) -> None:
         draw(tmp_path / "male" / f"{i}.png", 10 + i)
     for gender in ("female", "male"):
         assert {p.split for p in read_own(tmp_path) if p.gender == gender} == {"train", "val"}
+
+
+@pytest.mark.parametrize(
+    ("women", "judged"),
+    [
+        ({"ab": 90, "ad": 3, "ae": 40}, {"ad"}),  # all would be learned from
+        ({"aa": 90, "ac": 3}, {"ac"}),  # all would be judged by
+        ({"aa": 3, "ac": 3}, {"aa"}),
+        ({"aa": 7, "ab": 50}, {"aa"}),
+        ({"ab": 7}, set()),  # nothing to choose from
+    ],
+)
+def test_the_smallest_character_is_kept_for_judging_where_all_would_be_on_one_side(
+    women: dict[str, int], judged: set[str]
+) -> None:
+    pictures = [
+        Picture(f"{name}/{i}.png", character=name, gender="female") for name in women for i in range(women[name])
+    ]
+    divide(pictures, range(len(pictures)))
+    assert {picture.character for picture in pictures if picture.split == "val"} == judged
+
+
+@pytest.mark.parametrize(("sizes", "said"), [((90, 10), ""), ((10, 90), "90 of 100 female pictures are kept")])
+def test_how_many_are_kept_for_judging_is_said(
+    caplog: pytest.LogCaptureFixture, sizes: tuple[int, int], said: str
+) -> None:
+    caplog.set_level("INFO", "anigender")
+    characters = ["ab"] * sizes[0] + ["aa"] * sizes[1]
+    pictures = [Picture(f"{i}.png", character=name, gender="female") for i, name in enumerate(characters)]
+    divide(pictures, range(len(pictures)))
+    counts, _, *warnings = [record.getMessage() for record in caplog.records]
+    assert counts == f"female: {sizes[0]} pictures to learn from, {sizes[1]} to judge by"
+    assert [text.startswith(said) for text in warnings] == ([True] if said else [])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that are not UTF-8")
+def test_names_that_are_no_text_are_divided(tmp_path: Path) -> None:
+    for i, gender in enumerate(("female", "male")):
+        for k in range(3):
+            path = draw(tmp_path / gender / f"{k}.png", 10 * i + k)
+            path.rename(os.fsdecode(os.fsencode(path).replace(b".png", b"\xff.png")))
+    assert {picture.split for picture in read_own(tmp_path)} == {"train", "val"}

@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import logging
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,9 @@ from .picture import GENDERS, Picture, read_rgba
 log = logging.getLogger("anigender")
 
 NEAR = 3  # bits of 64 by which two pictures' hashes may differ and still be one picture saved twice
-BANDS = 4  # of 16 bits each: two hashes that differ in fewer than 4 bits agree in at least one
+# Of 16 bits each: two hashes that differ in fewer than 4 bits agree in at least one. Every fourth bit, so that each has
+# some from all rows and from the middle columns: around a figure on a plain ground all pictures agree.
+BANDS = tuple(0x1111_1111_1111_1111 << i for i in range(4))
 ALIKE = 6.0  # levels of 256 by which thumbnails of one picture saved twice may differ on average
 MOST_COMPARED = 200  # of pictures with one hash: blank ones may be thousands
 SHOWN = 5  # names in a message
@@ -121,16 +123,21 @@ def near_duplicates(prints: Sequence[int]) -> list[int]:
             i = parent[i]
         return i
 
-    for band in range(BANDS):
+    for members in _compared(prints, different):
+        values = np.array([prints[i] for i in members], np.uint64)
+        for k in range(1, len(members)):
+            differing = np.ascontiguousarray(values[:k] ^ values[k]).view(np.uint8).reshape(k, 8)
+            apart = np.unpackbits(differing, axis=1).sum(1)
+            for other in np.flatnonzero(apart <= NEAR).tolist():
+                a, b = sorted((root(members[k]), root(members[other])))
+                parent[b] = a
+    return [root(i) for i in range(len(prints))]
+
+
+def _compared(prints: Sequence[int], different: Sequence[int]) -> Iterator[list[int]]:
+    """Groups of places whose hashes agree in one of :data:`BANDS`, among which all near ones are."""
+    for band in BANDS:
         alike: dict[int, list[int]] = defaultdict(list)
         for i in different:
-            alike[prints[i] >> 16 * band & 0xFFFF].append(i)
-        for members in alike.values():
-            values = np.array([prints[i] for i in members], np.uint64)
-            for k in range(1, len(members)):
-                differing = np.ascontiguousarray(values[:k] ^ values[k]).view(np.uint8).reshape(k, 8)
-                apart = np.unpackbits(differing, axis=1).sum(1)
-                for other in np.flatnonzero(apart <= NEAR).tolist():
-                    a, b = sorted((root(members[k]), root(members[other])))
-                    parent[b] = a
-    return [root(i) for i in range(len(prints))]
+            alike[prints[i] & band].append(i)
+        yield from alike.values()

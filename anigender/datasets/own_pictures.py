@@ -5,16 +5,19 @@ Layouts, the first that fits:
 - ``manifest.csv`` or ``metadata.csv`` in the folder: ``file`` (or ``file_name``) and ``gender`` (or ``label``), and
   where known ``character``, ``kind`` and ``split`` (``train``, or ``val``, ``validation`` or ``test``).
 - ``train/female/…``, ``train/male/…`` and the same under ``validation``, ``val`` or ``test``, as the Hugging Face
-  package ``datasets`` reads them.
+  package ``datasets`` reads them. Instead of ``train/``, what is learned from may lie beside ``val/``.
 - ``female/…`` and ``male/…``; a folder inside them is a character.
 
-Genders may go by any usual word (``1girl``, ``men`` …).
+Where nothing is said to be judged by, a share of the characters is kept for that (:func:`divide`). Genders may go by
+any usual word (``1girl``, ``men`` …).
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import zlib
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,6 +35,7 @@ log = logging.getLogger("anigender")
 TABLES = ("manifest.csv", "metadata.csv")
 SPLITS = {"train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val", "test": "val"}
 SHARE = 0.15  # of the characters (or of pictures that are unlike all others) that are kept for judging
+MUCH = 0.4  # of a gender's pictures, which are missed where they are kept for judging
 
 
 def read_own(data: Path) -> list[Picture]:
@@ -64,7 +68,7 @@ def read_own(data: Path) -> list[Picture]:
             raise ValueError(f"{data} holds no readable picture of the gender {gender}: both are needed")
     groups = near_duplicates([prints[picture.file] for picture in pictures])
     refuse_contradictions(data, pictures, groups)
-    if any(picture.split for picture in pictures):
+    if any(picture.split == "val" for picture in pictures):
         say_what_straddles(pictures, groups)
     else:
         divide(pictures, groups)
@@ -110,7 +114,15 @@ def _from_table(data: Path, table: Path) -> list[Picture]:
 def _from_folders(data: Path) -> list[Picture]:
     below = sorted(path for path in data.iterdir() if path.is_dir())
     splits = [path for path in below if path.name.lower() in SPLITS and any(map(_is_gender, path.iterdir()))]
-    roots = [(path, SPLITS[path.name.lower()]) for path in splits] or [(data, "")]
+    roots = [(path, SPLITS[path.name.lower()]) for path in splits]
+    plain = [path.name for path in below if _is_gender(path)]
+    if plain and (train := [path.name for path, split in roots if split == "train"]):
+        raise ValueError(
+            f"{data} holds pictures to learn from in {', '.join(train)} and in {', '.join(plain)}: move them into one "
+            "of both, else some would be overlooked or count twice"
+        )
+    if plain or not roots:
+        roots.append((data, "train" if roots else ""))
     pictures = []
     for root, split in roots:
         for folder in sorted(filter(_is_gender, root.iterdir())):
@@ -181,12 +193,29 @@ def divide(pictures: Iterable[Picture], groups: Sequence[int]) -> None:
         parent[second] = first
     for picture in pictures:
         name = root(picture.character or picture.file)
-        picture.split = "val" if zlib.crc32(name.encode()) % 1000 < SHARE * 1000 else "train"
+        picture.split = "val" if zlib.crc32(os.fsencode(name)) % 1000 < SHARE * 1000 else "train"
     for gender in ("female", "male"):
         mine = [picture for picture in pictures if picture.gender == gender]
-        apart = sorted({root(picture.character or picture.file) for picture in mine})
-        if len(apart) > 1 and len({picture.split for picture in mine}) == 1:  # few pictures, all on one side
-            moved = "val" if mine[0].split == "train" else "train"
+        sizes = Counter(root(picture.character or picture.file) for picture in mine)
+        if len(sizes) > 1 and len({picture.split for picture in mine}) == 1:  # few characters, all on one side
+            # The smallest alone is kept for judging: there must be something to learn from.
+            smallest = min(sizes, key=lambda name: (sizes[name], name))
             for picture in mine:
-                if root(picture.character or picture.file) == apart[0]:
-                    picture.split = moved
+                picture.split = "val" if root(picture.character or picture.file) == smallest else "train"
+    _say_division(pictures)
+
+
+def _say_division(pictures: Sequence[Picture]) -> None:
+    counts = Counter((picture.gender, picture.split) for picture in pictures)
+    shares = {}
+    for gender in ("female", "male"):
+        learned, judged = counts[gender, "train"], counts[gender, "val"]
+        log.info("%s: %d pictures to learn from, %d to judge by", gender, learned, judged)
+        if judged > MUCH * (learned + judged):
+            shares[gender] = f"{judged} of {learned + judged} {gender} pictures"
+    if shares:
+        log.warning(
+            "%s are kept for judging, because few characters have most of them: nothing is learned from these. Add "
+            "pictures of other characters, or say the split in a table or by folders train and val",
+            " and ".join(shares.values()),
+        )
