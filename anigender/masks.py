@@ -134,17 +134,19 @@ def shape_in_window(
         return torch.zeros(bottom - top, right - left, device=device)
     x = torch.arange(left, right, device=device, dtype=torch.float32)[None, :] + (0.5 - (x1 + x2) / 2)
     y = torch.arange(top, bottom, device=device, dtype=torch.float32)[:, None] + (0.5 - (y1 + y2) / 2)
+    outside_x, outside_y = x.abs() - half_width, y.abs() - half_height
+    distance = torch.hypot(outside_x.clamp(min=0), outside_y.clamp(min=0))  # to the box
     if shape == "box":
-        outside_x, outside_y = x.abs() - half_width, y.abs() - half_height
-        distance = torch.hypot(outside_x.clamp(min=0), outside_y.clamp(min=0)) + torch.maximum(
-            outside_x, outside_y
-        ).clamp(max=0)
+        distance = distance + torch.maximum(outside_x, outside_y).clamp(max=0)
     else:
         across: float | Tensor = half_width
         if shape == "head":
             across = half_width * (1 - CHIN_NARROWING * (y / half_height).clamp(0, 1))
-        # How far out as a multiple of the radius, times a radius: exact on the outline, near enough around it.
-        distance = (torch.hypot(x / across, y / half_height) - 1) * min(half_width, half_height)
+        # How far out as a multiple of the radius, less one, over how fast that grows: the distance to first order,
+        # exact on the outline and on the axes. Beside the ends of a long shape it is too small, less than to the box.
+        times = torch.hypot(x / across, y / half_height)
+        growth = torch.hypot(x / across**2, y / half_height**2).clamp(min=1e-12)  # none in the middle
+        distance = torch.maximum(times * (times - 1) / growth, distance)
     if feather == 0:
         return (distance <= 0).float()
     return (1 - distance / feather).clamp(0, 1)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from anigender.faces import Faces
 from anigender.masks import SHAPES, face_masks, gender_masks
@@ -56,6 +58,25 @@ def test_feathering_keeps_the_shape_and_fades_beyond_it(shape: str) -> None:
     row = soft[30, 40:]
     assert bool((row[1:] <= row[:-1]).all()), "it falls outwards"
     assert float(soft[30, 60]) == 0 and 0 < float(soft[30, 54]) < 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@given(width=st.integers(2, 160), height=st.integers(2, 160), feather=st.integers(2, 48), grow=st.integers(-20, 20))
+@example(width=20, height=80, feather=32, grow=0)  # a head that the picture's border cuts
+@example(width=100, height=20, feather=32, grow=0)
+@settings(max_examples=25, deadline=None)
+def test_a_feathered_mask_falls_evenly_and_has_no_hard_edge(
+    shape: str, width: int, height: int, feather: int, grow: int
+) -> None:
+    reach = 50 + max(grow, 0)
+    box = [reach, reach, reach + width, reach + height]
+    drawn = Faces.from_boxes([[box]], sizes=[(height + 2 * reach, width + 2 * reach)])
+    mask = face_masks(drawn, shape, grow, feather=feather)[0]
+    steps = torch.cat([mask.diff(dim=0).abs().flatten(), mask.diff(dim=1).abs().flatten()])
+    steepest = 1 if max(width, height) <= 2 * min(width, height) and grow == 0 else 3  # long ones: exact to first order
+    assert float(steps.max()) <= 1.1 * steepest / feather
+    assert float(mask[0].max()) == float(mask[:, 0].max()) == 0
+    assert float(mask[-1].max()) == float(mask[:, -1].max()) == 0
 
 
 def test_women_men_and_all_and_a_zero_mask_where_there_is_none() -> None:
