@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import CliRunner, Result
 from hypothesis import given
 from hypothesis import strategies as st
@@ -191,6 +192,71 @@ def test_unreadable_pictures_are_left_out_and_said(classes: Path, colour_encoder
 def test_a_cache_of_another_encoder_is_not_used(classes: Path, trained: Path, colour_encoder) -> None:
     train_with(colour_encoder, Options([classes], trained, encoder="another", **QUICK))
     assert sum(colour_encoder.calls) == 34
+
+
+def test_embeddings_are_known_by_the_weights_that_made_them(classes: Path, tmp_path: Path) -> None:
+    class Linear:
+        size, width, device = 16, 8, torch.device("cpu")
+
+        def __init__(self, seed: int) -> None:
+            torch.manual_seed(seed)
+            self.net, self.calls = torch.nn.Linear(16 * 16 * 3, 8), 0
+
+        def encode(self, tiles: torch.Tensor) -> torch.Tensor:
+            self.calls += len(tiles)
+            return self.net(tiles.flatten(1)).detach()
+
+    again = (("a", 0, 34), ("a", 0, 0), ("elsewhere", 0, 0), ("a", 1, 34))  # name, seed of the weights, pictures seen
+    for name, seed, expected in again:
+        encoder = Linear(seed)
+        train_with(encoder, Options([classes], tmp_path / "a.safetensors", encoder=name, **QUICK))
+        assert encoder.calls == expected
+
+
+def test_embeddings_are_written_down_on_the_way(
+    classes: Path, colour_encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training, "KEPT_EVERY", 10)
+    encode, seen = colour_encoder.encode, []
+
+    def stop(tiles: torch.Tensor) -> torch.Tensor:
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        seen.append(len(tiles))
+        return encode(tiles)
+
+    monkeypatch.setattr(colour_encoder, "encode", stop)
+    with pytest.raises(KeyboardInterrupt):
+        train_with(colour_encoder, Options([classes], tmp_path / "a.safetensors", **QUICK))
+    monkeypatch.setattr(colour_encoder, "encode", encode)
+    colour_encoder.calls.clear()
+    train_with(colour_encoder, Options([classes], tmp_path / "a.safetensors", **QUICK))
+    assert sum(colour_encoder.calls) == 34 - sum(seen) < 34
+
+
+@pytest.mark.parametrize(
+    ("name", "good"), [("青\u3000空", True), ("sky\u00a0blue", True), ("x" * 101, False), ("a\nb", False)]
+)
+def test_names_of_classes_are_read_as_they_were_trained(
+    classes: Path, colour_encoder, tmp_path: Path, name: str, good: bool
+) -> None:
+    (classes / "Blue").rename(classes / name)
+    options = Options([classes], tmp_path / "a.safetensors", **QUICK)
+    if good:
+        train_with(colour_encoder, options)
+        assert set(read_head(options.output).labels) == {name, "red sky"}
+        return
+    with pytest.raises(ValueError, match=r"the class '.* cannot be written down: expected at most 100 characters"):
+        train_with(colour_encoder, options)
+    assert not colour_encoder.calls
+
+
+def test_a_file_that_may_not_be_read_stops_nothing(
+    classes: Path, colour_encoder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (classes / "Blue" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    figures = train_with(colour_encoder, Options([classes], tmp_path / "a.safetensors", **QUICK))
+    assert figures["pictures"] == 34 and "gone.png is left out: No such file" in caplog.text
 
 
 @given(st.lists(st.tuples(st.binary(min_size=8, max_size=8), st.integers(0, 2)), min_size=6, max_size=60, unique=True))

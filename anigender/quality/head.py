@@ -7,6 +7,7 @@ The architecture and the file format are those of city96's classifiers and aesth
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ FEATURES, HIDDEN = 768, 1024
 MOST_OUTPUTS = 1000
 LONGEST_CONFIG = 1 << 20  # bytes
 LONGEST_LABEL = 100  # characters
+JOINERS = "\u200c\u200d"  # of letters in Persian, and of emoji
 
 
 class Residual(nn.Module):
@@ -143,6 +145,16 @@ def read_head(path: Path, device: torch.device | str = "cpu") -> Head:
     return Head(net.to(device), name or path.stem, labels)
 
 
+def is_label(text: str) -> bool:
+    """Whether a head or a class can be called this: one line, not too long; spaces of any width are allowed.
+
+    >>> [is_label(text) for text in ("青　空", "sky\\n", "x" * 101)]
+    [True, False, False]
+    """
+    shown = (c.isprintable() or unicodedata.category(c) == "Zs" or c in JOINERS for c in text)
+    return len(text) <= LONGEST_LABEL and all(shown)
+
+
 def config_path(path: Path) -> Path:
     """Where the config of a head's file is."""
     return path.with_suffix(".config.json")
@@ -167,7 +179,7 @@ def _read_config(path: Path, sizes: dict[str, int]) -> tuple[str, tuple[str, ...
         named = [labels.get(number, number) for number in numbers]
         named = [label["name"] if isinstance(label, dict) else label for label in named]
         for text in (*named, config.get("name", "")):
-            if not isinstance(text, str) or len(text) > LONGEST_LABEL or not text.isprintable():
+            if not isinstance(text, str) or not is_label(text):
                 raise ValueError(f"{str(text)[:40]!r} is no name")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} is not the config of this quality head: {error}") from error

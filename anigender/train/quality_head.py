@@ -7,9 +7,11 @@ contents: a file that has been moved costs nothing.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +25,7 @@ from ..files import atomic_write_text
 from ..folders import decoded, find_images
 from ..images import check
 from ..quality.encoder import Encoder, load_encoder
-from ..quality.head import HIDDEN, Head, HeadNet, save_head, values
+from ..quality.head import HIDDEN, LONGEST_LABEL, Head, HeadNet, is_label, save_head, values
 from ..quality.scorer import embed
 from ..weights import read_weights, save_weights
 
@@ -31,6 +33,7 @@ log = logging.getLogger("anigender")
 BATCH = 256
 HELD_OUT = 0.15  # share of the pictures that are validated on
 AT_ONCE = 16  # pictures decoded before the encoder is asked
+KEPT_EVERY = 2000  # pictures embedded, after which their embeddings are written down
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ def find_classes(folders: Sequence[Path]) -> dict[str, list[Path]]:
     """The pictures of every class: of the subfolders of that name in all folders.
 
     Raises:
-        ValueError: fewer than two classes, or a class with fewer than two pictures.
+        ValueError: fewer than two classes, a class with fewer than two pictures, or a name that no class can have.
     """
     classes: dict[str, list[Path]] = {}
     for folder in folders:
@@ -74,9 +77,32 @@ def find_classes(folders: Sequence[Path]) -> dict[str, list[Path]]:
             f"{told}: expected a subfolder of pictures for each of two or more classes, got {len(classes)}"
         )
     for name, paths in classes.items():
+        _check_name(name, "the class")
         if len(paths) < 2:
             raise ValueError(f"the class {name!r} has {len(paths)} pictures, at least 2 are needed")
     return dict(sorted(classes.items()))
+
+
+def _check_name(name: str, what: str) -> None:
+    if not is_label(name):
+        raise ValueError(
+            f"{what} {name[:80]!r} cannot be written down: expected at most {LONGEST_LABEL} characters without line "
+            "breaks and the like; rename it"
+        )
+
+
+def identity_of(encoder: Encoder, name: str) -> str:
+    """What embeddings are known by: the encoder's weights, wherever they lie, or its name where there are none."""
+    net = getattr(encoder, "net", None)
+    if net is None:
+        return f"{name} {encoder.size} {encoder.width}"
+    digest = hashlib.sha256()
+    for key, value in sorted(net.state_dict().items()):
+        digest.update(key.encode())
+        digest.update(value.detach().cpu().float().contiguous().numpy().tobytes())
+    # Of its config, what the weights do not show.
+    told = [str(getattr(getattr(net, "config", None), part, "")) for part in ("hidden_act", "num_attention_heads")]
+    return " ".join((digest.hexdigest()[:16], str(encoder.size), *told))
 
 
 def embed_files(classes: dict[str, list[Path]], encoder: Encoder, identity: str, cache: Path) -> Pictures:
@@ -86,40 +112,53 @@ def embed_files(classes: dict[str, list[Path]], encoder: Encoder, identity: str,
         classes: as :func:`find_classes` gives them.
         encoder: what to look through.
         identity: of the encoder; a cache of another one is not used.
-        cache: a safetensors file of embeddings, written anew where any is added.
+        cache: a safetensors file of embeddings, written anew where any is added, and every :data:`KEPT_EVERY` pictures.
     """
     known = _read_cache(cache, identity)
-    added = False
+    kept = len(known)
     keys: list[str] = []
     labels: list[int] = []
+    first: dict[str, Path] = {}
     for label, paths in enumerate(classes.values()):
-        key_of = {path: sha256(path) for path in paths}
+        key_of = {path: key for path in paths if (key := _digest(path)) is not None}
         waiting: list[tuple[str, Tensor]] = []
-        lacking = [(path, None) for path, key in key_of.items() if key not in known]
         unreadable = set()
-        for path, pixels in decoded(lacking):
+        for path, pixels in decoded([(path, None) for path, key in key_of.items() if key not in known]):
             if isinstance(pixels, str):
-                log.warning("anigender: %s is left out: %s", path, pixels)
+                _leave_out(path, pixels)
                 unreadable.add(key_of[path])
                 continue
             waiting.append((key_of[path], pixels))
             if len(waiting) == AT_ONCE:
                 known.update(_embedded(waiting, encoder))
+            if len(known) >= kept + KEPT_EVERY:
+                _write_cache(cache, identity, known)
+                kept = len(known)
         known.update(_embedded(waiting, encoder))
-        added = added or len(unreadable) < len(lacking)
+        for path, key in key_of.items():
+            first.setdefault(key, path)
         own = [key for key in dict.fromkeys(key_of.values()) if key not in unreadable]
         keys += own
         labels += [label] * len(own)
-    if added:
+    if len(known) > kept:
         _write_cache(cache, identity, known)
-    twice = {key for key in keys if keys.count(key) > 1} if len(set(keys)) < len(keys) else set()
+    twice = [key for key, count in Counter(keys).items() if count > 1]
     if twice:
-        raise ValueError(f"{len(twice)} pictures are in several classes; one is {_path_of(twice, classes)}")
+        raise ValueError(f"{len(twice)} pictures are in several classes; one is {first[twice[0]]}")
     return Pictures(keys, labels, [known[key] for key in keys])
 
 
-def _path_of(keys: set[str], classes: dict[str, list[Path]]) -> Path:
-    return next(path for paths in classes.values() for path in paths if sha256(path) in keys)
+def _digest(path: Path) -> str | None:
+    """Of a picture's file; None, and said in the log, where it may not be read."""
+    try:
+        return sha256(path)
+    except OSError as error:
+        _leave_out(path, error.strerror or str(error))
+        return None
+
+
+def _leave_out(path: Path, reason: str) -> None:
+    log.warning("anigender: %s is left out: %s", path, reason)
 
 
 def _embedded(waiting: list[tuple[str, Tensor]], encoder: Encoder) -> dict[str, Tensor]:
@@ -179,19 +218,21 @@ def train(options: Options) -> dict[str, float]:
 def train_with(encoder: Encoder, options: Options) -> dict[str, float]:
     """:func:`train` with an encoder that is loaded already."""
     classes = find_classes(options.data)
-    identity = f"{options.encoder} {encoder.size} {encoder.width}"
+    name = options.name or options.output.stem
+    _check_name(name, "the head's name")
+    identity = identity_of(encoder, options.encoder)
     cache = options.output.with_suffix(".embeddings.safetensors")
     pictures = embed_files(classes, encoder, identity, cache)
-    for label, name in enumerate(classes):
+    for label, class_name in enumerate(classes):
         if pictures.labels.count(label) < 2:
-            raise ValueError(f"the class {name!r} has fewer than 2 different readable pictures")
+            raise ValueError(f"the class {class_name!r} has fewer than 2 different readable pictures")
     torch.manual_seed(options.seed)
     apart = held_out(pictures.keys, pictures.labels)
     learned = [i for i, out in enumerate(apart) if not out]
     x = torch.cat([pictures.embeddings[i] for i in learned])
     y = torch.cat([torch.full((len(pictures.embeddings[i]),), pictures.labels[i]) for i in learned])
     net = HeadNet(x.shape[1], options.hidden, len(classes))
-    head = Head(net, options.name or options.output.stem, tuple(classes))
+    head = Head(net, name, tuple(classes))
     weight = len(y) / (len(classes) * torch.bincount(y, minlength=len(classes)).float())
     optimiser = torch.optim.AdamW(net.parameters(), options.learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, options.epochs * math.ceil(len(y) / BATCH))
