@@ -148,7 +148,8 @@ def _write_onnx(classifier: Classifier, name: str | Path, settings: Mapping[str,
         import onnx
         import onnxscript  # noqa: F401  (torch's exporter needs it)
     except ImportError as error:
-        raise ImportError(f'exporting to ONNX needs {error.name}: pip install "anigender[export]"') from error
+        install = "python -m pip install onnx onnxscript onnxruntime"
+        raise ImportError(f"exporting to ONNX needs {error.name}: {install}") from error
     graph, example = _graph(classifier)
     with warnings.catch_warnings(), _quiet("torch.onnx"):
         warnings.simplefilter("ignore")  # the exporter's own, about its internals

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def needs(format: str) -> None:
     if format == "onnx":
         for package in ("onnx", "onnxscript", "onnxruntime"):
             pytest.importorskip(package)
+
+
+def test_packages_that_are_missing_are_named_as_they_are_installed(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match="needs onnx.*: python -m pip install onnx onnxscript onnxruntime$"):
+        export(source, "onnx", tmp_path / "exported.onnx")
+    assert not (tmp_path / "exported.onnx").exists()
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-EXTRA = 'pip install "anigender[characters]"'
+INSTALL = "python -m pip install scikit-learn skops mahotas"
 
 
 def needs(module: str) -> Any:
@@ -18,4 +18,4 @@ def needs(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError as error:
         package = {"sklearn": "scikit-learn", "cv2": "opencv-python"}.get(module.split(".")[0], module.split(".")[0])
-        raise ImportError(f"recognising characters needs {package}, which is not installed: {EXTRA}") from error
+        raise ImportError(f"recognising characters needs {package}, which is not installed: {INSTALL}") from error
