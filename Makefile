@@ -1,7 +1,10 @@
 # make run    sets everything up, tags the example pictures, prints a table and draws a contact sheet
 # make test   sets everything up, lints, type-checks and tests
 # make bench  all measurements of speed, each a table and a JSON file in output/bench
+#
+# torch comes from pip's own index, on Linux with CUDA. TORCH_INDEX=https://download.pytorch.org/whl/cpu takes a CPU's.
 PYTHON ?= python3
+TORCH_INDEX ?=
 BIN := .venv/bin
 DATA ?= ../shared/data
 
@@ -9,7 +12,8 @@ DATA ?= ../shared/data
 
 .venv/.done: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
+		$(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[dev]"
 	touch $@
 
