@@ -33,8 +33,8 @@ PROVIDERS = {
     "mps": ("CoreMLExecutionProvider",),
 }
 INSTALL = (
-    "install it with `pip install anigender[onnx]` for the CPU, or `pip install onnxruntime-gpu` for an NVIDIA GPU "
-    "(one of them, never both: they overwrite each other)"
+    "install it with `python -m pip install onnxruntime` for the CPU, or `python -m pip install onnxruntime-gpu` for "
+    "an NVIDIA GPU (one of them, never both: they overwrite each other)"
 )
 
 
@@ -70,7 +70,8 @@ class OnnxModel:
         """All outputs for one batch.
 
         Args:
-            images: of the shape and in the layout that ``input.shape`` asks for; any device and type.
+            images: of the shape and in the layout that ``input.shape`` asks for; any device and type. A model that
+                takes whole numbers is given 0-255 for fractions of 0-1.
 
         Returns:
             The outputs on the device of ``images``, in the model's types. CUDA input is read where it lies; outputs
@@ -86,7 +87,10 @@ class OnnxModel:
         if not fits:
             shown = ", ".join("any" if side is None else str(side) for side in wanted)
             raise ValueError(f"{self.path} takes [{shown}], the images have shape {list(images.shape)}")
-        x = images.detach().to(self.input.dtype).contiguous()
+        x = images.detach()
+        if x.is_floating_point() and not self.input.dtype.is_floating_point:
+            x = (x * 255).round().clamp(0, 255)
+        x = x.to(self.input.dtype).contiguous()
         try:
             if self.provider == "CUDAExecutionProvider" and x.is_cuda:
                 found = self._run_bound(x)

@@ -133,15 +133,28 @@ def write_cascade() -> Callable[..., Path]:
 
 @pytest.fixture
 def write_yolo(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes a model which takes the red of every 8 x 8 block for the score of a box of 20 x 24."""
+    """A function that writes a model which takes the red of every 8 x 8 block for the score of a box of 20 x 24.
+
+    ``layout`` is ``plain``, ``end-to-end`` (corners, score, class 0) or ``objectness`` (before one class of 0.5).
+    """
     onnx = pytest.importorskip("onnx", reason="the package onnx writes the models of these tests")
     pytest.importorskip("onnxruntime", reason="onnxruntime runs the models of these tests")
     helper, kinds = onnx.helper, onnx.TensorProto
 
-    def writing(side: int = 64, batch: Any = "n", names: str = "{0: 'face'}", transposed: bool = False) -> Path:
+    def writing(
+        side: int = 64,
+        batch: Any = "n",
+        names: str = "{0: 'face'}",
+        transposed: bool = False,
+        layout: str = "plain",
+        kind: int = kinds.FLOAT,
+        metadata: dict[str, str] | None = None,
+    ) -> Path:
         cells = side // 8
         y, x = np.mgrid[:cells, :cells] * 8.0 + 4
-        fixed = np.stack((x, y, np.full_like(x, 20), np.full_like(y, 24))).reshape(1, 4, -1).astype(np.float32)
+        box = (x - 10, y - 12, x + 10, y + 12) if layout == "end-to-end" else (x, y, 0 * x + 20, 0 * y + 24)
+        fixed = np.stack(box).reshape(1, 4, -1).astype(np.float32)
+        behind = {"plain": [], "end-to-end": [0], "objectness": [0.5]}[layout]
         kernel = np.zeros((1, 3, 8, 8), np.float32)
         kernel[0, 0] = 1 / 64
         constants = {
@@ -151,15 +164,22 @@ def write_yolo(tmp_path: Path) -> Callable[..., Path]:
             "zero": np.array([0], np.int64),
             "one": np.array([1], np.int64),
             "rest": np.array([4, cells * cells], np.int64),
+            "behind": np.full((1, len(behind), cells * cells), behind[0] if behind else 0, np.float32),
+            "rest behind": np.array([len(behind), cells * cells], np.int64),
+            "bytes": np.array(1 if kind == kinds.FLOAT else 1 / 255, np.float32),
         }
         nodes = [
-            helper.make_node("Conv", ["images", "kernel"], ["red"], strides=[8, 8]),
+            helper.make_node("Cast", ["images"], ["given"], to=kinds.FLOAT),
+            helper.make_node("Mul", ["given", "bytes"], ["scaled"]),
+            helper.make_node("Conv", ["scaled", "kernel"], ["red"], strides=[8, 8]),
             helper.make_node("Reshape", ["red", "flat"], ["score"]),
             helper.make_node("Shape", ["images"], ["shape"]),
             helper.make_node("Gather", ["shape", "zero"], ["count"], axis=0),
             helper.make_node("Concat", ["count", "rest"], ["wide"], axis=0),
             helper.make_node("Expand", ["fixed", "wide"], ["boxes"]),
-            helper.make_node("Concat", ["boxes", "score"], ["answer"], axis=1),
+            helper.make_node("Concat", ["count", "rest behind"], ["wide behind"], axis=0),
+            helper.make_node("Expand", ["behind", "wide behind"], ["last"]),
+            helper.make_node("Concat", ["boxes", "score", "last"], ["answer"], axis=1),
         ]
         nodes.append(
             helper.make_node("Transpose", ["answer"], ["output0"], perm=[0, 2, 1])
@@ -169,12 +189,12 @@ def write_yolo(tmp_path: Path) -> Callable[..., Path]:
         graph = helper.make_graph(
             nodes,
             "yolo",
-            [helper.make_tensor_value_info("images", kinds.FLOAT, [batch, 3, side, side])],
+            [helper.make_tensor_value_info("images", kind, [batch, 3, side, side])],
             [helper.make_tensor_value_info("output0", kinds.FLOAT, [None, None, None])],
             [onnx.numpy_helper.from_array(value, name) for name, value in constants.items()],
         )
         made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-        helper.set_model_props(made, {"names": names})
+        helper.set_model_props(made, {"names": names, **(metadata or {})})
         path = tmp_path / "model.onnx"
         path.write_bytes(made.SerializeToString())
         return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -46,7 +47,7 @@ def detector(
     """Every detector in float32."""
     name = request.param
     if name == "yolo":
-        name = request.getfixturevalue("write_yolo")(names="{0: 'face', 1: 'nobody'}")
+        name = request.getfixturevalue("write_yolo")()
     elif name == "weights":
         name = random_headnet_file
     elif name == "lbp":
@@ -409,6 +410,14 @@ def test_the_kind_of_a_file_can_be_said(write_cascade: Callable[..., Path], tmp_
     assert isinstance(load_detector(f"lbp:{path}"), Cascade)
 
 
+@pytest.mark.parametrize("name", ["face_yolov8n.pt", "m.PTH", "zipped.bin", "pickled"])
+def test_a_pickled_model_is_not_run(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    torch.save({"model": torch.zeros(3)}, path, _use_new_zipfile_serialization=name != "pickled")
+    with pytest.raises(ValueError, match=rf"is a pickled model.*`yolo export model={re.escape(name)} format=onnx`"):
+        load_detector(path)
+
+
 @pytest.mark.parametrize(
     "text", ["", "3", "{}", '{"boxes": 3}', "[[1, 2, 3]]", '{"boxes": [], "kind": "nose"}', "[" * 9999]
 )
@@ -438,9 +447,9 @@ def test_a_box_for_every_picture_is_not_in_a_smaller_one() -> None:
 # -- animeface-2009 --------------------------------------------------------------------------------------------------
 
 
-def test_without_the_package_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "animeface", None)
-    with pytest.raises(ImportError, match=r"anigender\[animeface\]"):
+    with pytest.raises(ImportError, match=r"python -m pip install animeface 'pillow<12'"):
         load_detector("animeface-2009")
 
 

@@ -177,7 +177,7 @@ def test_any_bytes_are_a_model_or_a_clear_error(tmp_path_factory: pytest.TempPat
 @pytest.mark.parametrize(
     ("builds", "message"),
     [
-        ([], "ONNX models need onnxruntime: .*pip install anigender.onnx.. .*onnxruntime-gpu"),
+        ([], "ONNX models need onnxruntime: .*pip install onnxruntime`.*onnxruntime-gpu"),
         (["onnxruntime-gpu"], "onnxruntime-gpu is installed but does not load.*--force-reinstall"),
         (["onnxruntime", "onnxruntime-gpu"], "are both installed and overwrite each other.*uninstall onnxruntime "),
     ],

@@ -1,8 +1,9 @@
-"""YOLOv8-style models: a small one made here, against a plain re-implementation in NumPy."""
+"""YOLO models: a small one made here, against a plain re-implementation in NumPy."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from anigender.detect import load_detector
-from anigender.detect.yolo import CANDIDATES, GREY, IOU_THRESHOLD, decode, letterbox
+from anigender.detect.yolo import CANDIDATES, GREY, IOU_THRESHOLD, Layout, decode, layout_of, letterbox
 from anigender.images import check
 
 
@@ -85,17 +86,123 @@ def test_a_letterbox_keeps_the_proportions() -> None:
     assert letterbox(torch.zeros(1, 1000, 1, 3), (64, 64))[0].shape == (1, 3, 64, 64)
 
 
-@pytest.mark.parametrize("shape", [(1, 4, 100), (1, 100), (1, 3, 2)])
-def test_another_answer_is_refused(shape: tuple[int, ...]) -> None:
-    with pytest.raises(ValueError, match="gives"):
-        decode(torch.zeros(shape))
+@pytest.mark.parametrize(("batch", "layout"), [("n", "end-to-end"), (1, "end-to-end"), ("n", "objectness")])
+def test_other_layouts_give_the_same_boxes(write_yolo: Callable[..., Path], batch: Any, layout: str) -> None:
+    pictures = check([torch.from_numpy(dots(64, 64, 0)), torch.from_numpy(dots(90, 40, 3))])
+    expected = load_detector(write_yolo()).detect(pictures)
+    detector = load_detector(write_yolo(layout=layout, batch=batch, transposed=True))
+    if layout == "objectness":  # the class of every box has a half
+        detector.threshold /= 2
+        expected = replace(expected, scores=expected.scores / 2)
+    found = detector.detect(pictures)
+    assert len(found) > 10 and found.image_index.tolist() == expected.image_index.tolist()
+    torch.testing.assert_close(found.boxes, expected.boxes)
+    torch.testing.assert_close(found.scores, expected.scores)
+
+
+def test_a_model_that_takes_bytes_finds_the_same(write_yolo: Callable[..., Path]) -> None:
+    pictures = check([torch.from_numpy(dots(64, 64, 0))])
+    expected = load_detector(write_yolo()).detect(pictures)
+    found = load_detector(write_yolo(kind=2)).detect(pictures)  # onnx.TensorProto.UINT8
+    assert len(found) == len(expected) > 5
+    torch.testing.assert_close(found.boxes, expected.boxes)
+    torch.testing.assert_close(found.scores, expected.scores, atol=1e-5, rtol=0)
+
+
+def empty_answer(shape: tuple[int, ...]) -> torch.Tensor:
+    """What nets say of nothing: scores near 0, no two numbers alike."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 1e-3
+
+
+def end_to_end_answer(boxes: int, classes: int, behind: int = 0) -> torch.Tensor:
+    corners = torch.tensor([4.0, 5, 20, 30]).expand(1, boxes, 4)
+    kinds = (torch.arange(boxes) % classes).float()[None, :, None]
+    return torch.cat((corners, empty_answer((1, boxes, 1)), kinds, empty_answer((1, boxes, behind))), 2)
+
+
+NUDE = "{0: 'BELLY', 1: 'FACE_FEMALE', 2: 'FACE_MALE'}"
+POSE = {"task": "pose", "kpt_shape": "[5, 3]"}
+
+
+@pytest.mark.parametrize(
+    ("answer", "metadata", "layout", "region"),
+    [
+        (empty_answer((1, 5, 84)), {"names": "{0: 'face'}"}, Layout(5, classes=(0,)), "face"),
+        (empty_answer((1, 84, 5)), {"names": "['head']"}, Layout(5, True, (0,)), "head"),
+        (empty_answer((1, 7, 84)), {"names": NUDE, "task": "detect"}, Layout(7, classes=(1, 2)), "face"),
+        (empty_answer((1, 6, 84)), {"names": "{0: 'face', 1: 'head'}"}, Layout(6, classes=(1,)), "head"),
+        (empty_answer((1, 5, 84)), {"names": "{0: 'person'}"}, Layout(5), "face"),
+        (empty_answer((1, 6, 84)), {}, Layout(6), "face"),
+        (empty_answer((1, 84, 6)), {"names": "{0: 'face', 1: 'body'}"}, Layout(6, True, (0,)), "face"),
+        (empty_answer((1, 252, 6)), {"names": "['face']"}, Layout(6, True, (0,), objectness=True), "face"),
+        (torch.ones(1, 252, 6), {"names": "['face']"}, Layout(6, True, (0,), objectness=True), "face"),
+        (empty_answer((1, 252, 8)), {"names": NUDE}, Layout(8, True, (1, 2), objectness=True), "face"),
+        (empty_answer((1, 20, 84)), {"names": "{0: 'face'}", **POSE}, Layout(20, classes=(0,), behind=15), "face"),
+        (end_to_end_answer(300, 3), {"names": NUDE}, Layout(6, True, (1, 2), end_to_end=True), "face"),
+        (end_to_end_answer(300, 1), {}, Layout(6, True, end_to_end=True), "face"),
+        (torch.zeros(1, 300, 6), {"names": "{0: 'head'}"}, Layout(6, True, (0,), end_to_end=True), "head"),
+        (torch.zeros(1, 0, 6), {"names": "{0: 'head'}"}, Layout(6, True, (0,), end_to_end=True), "head"),
+        (end_to_end_answer(300, 1, 15), POSE, Layout(21, True, end_to_end=True, behind=15), "face"),
+    ],
+)
+def test_the_layout_is_seen_from_an_answer(
+    answer: torch.Tensor, metadata: dict[str, str], layout: Layout, region: str
+) -> None:
+    assert layout_of(answer, metadata, Path("best.onnx")) == (layout, region)
+
+
+def test_the_files_name_says_what_is_found_where_nothing_else_does() -> None:
+    assert [layout_of(empty_answer((1, 5, 84)), {}, Path(name))[1] for name in ("head_s.onnx", "s.onnx")] == [
+        "head", "face",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("shape", "metadata", "part"),
+    [
+        ((1, 4, 100), {}, "no class beside"),
+        ((1, 3, 2), {}, "no class beside"),
+        ((1, 100), {}, r"gives \[1, 100\]: expected"),
+        ((1, 8, 84), {"names": "{0: 'face'}"}, r"gives \[1, 8, 84\], and 1 classes \(face\): expected 5 numbers"),
+        ((1, 20, 84), {"names": "{0: 'face'}"}, "expected 5 numbers"),
+        ((1, 20, 84), {"names": "{0: 'face'}", "task": "pose"}, "of how many points"),
+        ((1, 20, 84), {"names": "{0: 'face'}", **POSE, "kpt_shape": "[-5, 3]"}, "of how many points"),
+        ((1, 6, 84), {"names": "{0: 'face'}", "task": "obb"}, "the task 'obb', expected one for detect or pose"),
+        ((1, 84, 8400), {"names": "{0: 'person', 1: 'bicycle'}"}, "person, bicycle: expected a class called head or"),
+    ],
+)
+def test_another_answer_is_refused(shape: tuple[int, ...], metadata: dict[str, str], part: str) -> None:
+    with pytest.raises(ValueError, match=part):
+        layout_of(empty_answer(shape), metadata, Path("best.onnx"))
+
+
+def test_a_model_is_tried_as_it_is_loaded(write_yolo: Callable[..., Path]) -> None:
+    with pytest.raises(ValueError, match="expected 6 numbers for each box"):
+        load_detector(write_yolo(names="{0: 'face', 1: 'body'}"))
+    with pytest.raises(ValueError, match="the task 'segment'"):
+        load_detector(write_yolo(metadata={"task": "segment"}))
+
+
+def test_an_answer_that_changes_its_layout_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"gives \[1, 7, 84\], expected \[b, 5, boxes\]"):
+        decode(torch.zeros(1, 7, 84), Layout(5))
+
+
+def test_only_heads_and_faces_count() -> None:
+    answer = torch.zeros(1, 7, 2)
+    answer[0, :4] = torch.tensor([10.0, 20, 4, 8])[:, None]
+    answer[0, 4:] = torch.tensor([[0.9, 0.9], [0.2, 0.3], [0.1, 0.6]])
+    assert decode(answer, Layout(7, classes=(1, 2)))[1][0].tolist() == pytest.approx([0.6, 0.2])
+    ends = torch.tensor([[[8.0, 16, 12, 24, 0.9, 0], [8, 16, 12, 24, 0.5, 2], [1, 2, 3, 4, 0.4, 1]]])
+    boxes, scores = decode(ends, Layout(6, True, (1, 2), end_to_end=True))
+    assert scores[0].tolist() == pytest.approx([0.5, 0.4, 0.0]) and boxes[0, 1].tolist() == [1, 2, 3, 4]
 
 
 def test_the_best_class_counts_and_the_surest_come_first() -> None:
     answer = torch.zeros(1, 6, 400)
     answer[0, :4] = torch.tensor([10.0, 20, 4, 8])[:, None]
     answer[0, 4], answer[0, 5] = torch.linspace(0, 0.5, 400), torch.linspace(0.9, 0, 400)
-    boxes, scores = decode(answer)
+    boxes, scores = decode(answer, Layout(6))
     assert boxes.shape == (1, CANDIDATES, 4) and boxes[0, 0].tolist() == [8, 16, 12, 24]
     assert float(scores[0, 0]) == pytest.approx(0.9) and bool((scores[0].diff() <= 0).all())
 

@@ -54,6 +54,11 @@ def read_head_detector(
     Raises:
         ValueError: the file holds something else.
     """
+    if is_pickled(path):
+        raise ValueError(
+            f"{path} is a pickled model, which is not run: export it with "
+            f"`yolo export model={path.name} format=onnx` where it is a YOLO, and give the .onnx file"
+        )
     tensors, metadata = read_weights(path)
     if metadata.get("anigender.architecture") != "headnet":
         seen = ", ".join(sorted(tensors)[:5])
@@ -74,6 +79,14 @@ def read_head_detector(
         raise ValueError(f"{path} is incomplete: it lacks {error}; copy or download it again") from error
     except (ValueError, IndexError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def is_pickled(path: Path) -> bool:
+    """Whether a file is, by its ending or its first bytes, what ``torch.save`` writes."""
+    if path.suffix.lower() in (".pt", ".pth"):
+        return True
+    with path.open("rb") as stream:
+        return stream.read(2) in (b"PK", b"\x80\x02")
 
 
 def read_cascade_detector(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Cascade:
@@ -104,7 +117,7 @@ DETECTORS: dict[str, tuple[str, Loader]] = {
     ),
     "whole-image": ("every picture is one head", lambda device, dtype: WholeImage(device)),
     "animeface-2009": (
-        "nagadomi's detector of 2009, with the extra anigender[animeface]",
+        "nagadomi's detector of 2009, with the package animeface",
         lambda device, dtype: _animeface2009(device),
     ),
 }
@@ -112,7 +125,7 @@ DETECTORS: dict[str, tuple[str, Loader]] = {
 FILES: dict[str, tuple[str, str, Loader]] = {
     "weights": (".safetensors", "a head detector of `anigender train detector`", read_head_detector),
     "lbp": (".xml", "an OpenCV cascade", read_cascade_detector),
-    "yolo": (".onnx", "a YOLOv8-style face or head detector, with the extra anigender[onnx]", read_yolo),
+    "yolo": (".onnx", "a YOLO that finds faces or heads, with the package onnxruntime", read_yolo),
     "given-boxes": (".json", "boxes that are the same in every picture", read_given_boxes),
 }
 
@@ -130,7 +143,7 @@ def load_detector(
 
     Raises:
         ValueError: neither a known name nor a file, a file of something else, or a device that cannot be used.
-        ImportError: it needs a package that is not installed; the message names the extra.
+        ImportError: it needs a package that is not installed; the message says what to install.
         RuntimeError: that package does not work.
     """
     device = usable(device)  # detectors without a net would not ask it

@@ -68,7 +68,8 @@ def _import() -> Any:
         import animeface
     except ImportError as error:
         raise ImportError(
-            f"the detector animeface-2009 needs the package animeface ({error}): pip install 'anigender[animeface]'"
+            f"the detector animeface-2009 needs the package animeface ({error}): "
+            "python -m pip install animeface 'pillow<12'"
         ) from error
     return animeface
 
@@ -109,6 +110,6 @@ def self_check(find: Any) -> None:
     if not find(drawing()):
         raise RuntimeError(
             f"animeface finds no face in a drawing made for it. It does so with a Pillow too new for it; this one is "
-            f"{pillow_version}. Install an older one in an environment of its own: pip install 'pillow<12', or use "
-            "another detector"
+            f"{pillow_version}. Install an older one in an environment of its own: python -m pip install 'pillow<12', "
+            "or use another detector"
         )

@@ -1,14 +1,16 @@
-"""YOLOv8-style detectors as ONNX models, such as deepghs' face and head detectors, through onnxruntime (optional).
+"""YOLO detectors as ONNX models, such as deepghs' face and head detectors, through onnxruntime (optional).
 
 A picture is fitted into the model's canvas (letterbox), the model answers with one box and one score per class for
-every cell, and overlapping boxes are suppressed; all but the model itself is torch. The layout of the answer,
-``[batch, 4 + classes, cells]`` with centre, width and height in pixels of the canvas, is that of Ultralytics' exports.
+every cell, and overlapping boxes are suppressed; all but the model itself is torch. The layouts of the answer are those
+of Ultralytics' exports; which one a model has (:class:`Layout`) is seen from what it answers for an empty canvas.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 import torch
@@ -27,10 +29,33 @@ THRESHOLD = 0.3
 IOU_THRESHOLD = 0.7
 CANDIDATES = 300  # boxes per picture that go into suppression
 LARGEST_CANVAS = 4096
+TASKS = ("detect", "pose")  # of Ultralytics' models: the others answer with masks, turned boxes or no boxes
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a model answers for a picture.
+
+    Attributes:
+        numbers: for each box.
+        rows: ``[b, boxes, numbers]`` rather than ``[b, numbers, boxes]``.
+        classes: the places of the classes that are heads or faces; None where all are.
+        end_to_end: a box is two corners, its score and its class, as of models that suppress overlaps themselves; else
+            centre, width and height, and a score for each class.
+        objectness: a score of there being anything stands before those of the classes, as in YOLOv5.
+        behind: numbers behind those of the classes: points of a pose.
+    """
+
+    numbers: int
+    rows: bool = False
+    classes: tuple[int, ...] | None = None
+    end_to_end: bool = False
+    objectness: bool = False
+    behind: int = 0
 
 
 class Yolo:
-    """A YOLOv8-style model as a detector.
+    """A YOLO model as a detector.
 
     Args:
         model: opened by :func:`anigender.onnx_runtime.open_onnx`.
@@ -39,7 +64,8 @@ class Yolo:
         minimum_size: shortest side, in pixels, of a reported face's head.
 
     Raises:
-        ValueError: the model does not take ``[b, 3, h, w]`` or does not answer with one tensor of rank 3.
+        ValueError: the model does not take ``[b, 3, h, w]``, answers in no known layout, does something else than
+            to detect, or finds neither heads nor faces.
     """
 
     def __init__(
@@ -54,15 +80,14 @@ class Yolo:
             raise ValueError(f"{model.path} takes {shape[1]} channels in {list(shape)}, expected [b, 3, h, w]")
         if len(model.outputs) != 1 or len(model.outputs[0].shape) not in (0, 3):
             shown = "; ".join(f"{port.name} {list(port.shape)}" for port in model.outputs[:5])
-            raise ValueError(
-                f"{model.path} is no YOLOv8-style detector: it gives {shown}, expected [b, 4 + classes, cells]"
-            )
+            raise ValueError(f"{model.path} is no YOLO detector: it gives {shown}, expected [b, 4 + classes, cells]")
         self.model = model
         self.canvas = (shape[2] or CANVAS, shape[3] or CANVAS)
         if max(self.canvas) > LARGEST_CANVAS:
             raise ValueError(f"{model.path} takes pictures of {self.canvas}, up to {LARGEST_CANVAS} pixels are made")
         self.device = model.device
-        self.region = region_of(model.metadata, model.path.stem)
+        empty = torch.full((model.input.shape[0] or 1, 3, *self.canvas), GREY, device=self.device)
+        self.layout, self.region = layout_of(model.run(empty)[0], model.metadata, model.path)
         self.threshold = threshold
         self.iou_threshold = iou_threshold
         self.minimum_size = minimum_size
@@ -88,7 +113,7 @@ class Yolo:
             for part in canvases.split(fixed):
                 padded = F.pad(part, (0, 0, 0, 0, 0, 0, 0, fixed - len(part)))
                 answers.append(self.model.run(padded)[0][: len(part)])
-            found, sure = decode(torch.cat(answers).float(), self.model.path)
+            found, sure = decode(torch.cat(answers).float(), self.layout, self.model.path)
             found = (found - torch.tensor([left, top, left, top], device=found.device)) / scale
             limit = torch.tensor([width, height, width, height], device=found.device, dtype=found.dtype)
             found = torch.minimum(found.clamp(min=0), limit)
@@ -116,48 +141,143 @@ def letterbox(pixels: Tensor, canvas: tuple[int, int]) -> tuple[Tensor, float, i
     return F.pad(small, (left, canvas[1] - columns - left, top, canvas[0] - rows - top), value=GREY), scale, left, top
 
 
-def decode(answer: Tensor, name: Path | str = "the model") -> tuple[Tensor, Tensor]:
-    """The surest boxes of a model's answer ``[b, 4 + classes, cells]``, by falling score.
+def layout_of(answer: Tensor, metadata: Mapping[str, str], path: Path) -> tuple[Layout, str]:
+    """How a model answers, and what its boxes frame.
+
+    Args:
+        answer: its answer for an empty canvas.
+        metadata: what its file says, as Ultralytics' exports do: ``names`` of the classes, ``task``, ``kpt_shape``.
+        path: its file, for messages, and for its name where nothing else says that it finds heads.
+
+    Raises:
+        ValueError: no known layout, another task, or neither heads nor faces among its classes.
+    """
+    task = metadata.get("task", TASKS[0])
+    if task not in TASKS:
+        raise ValueError(f"{path} is a model for the task {task!r}, expected one for {' or '.join(TASKS)}")
+    names = class_names(metadata)
+    chosen, region = wanted(names, path)
+    behind = 0 if task == TASKS[0] else points(metadata, path)
+    known = f", and {len(names)} classes ({shown(names)})" if names else ""
+    said = f"{path} gives {list(answer.shape)}{known}"
+    if answer.ndim != 3:
+        raise ValueError(f"{said}: expected [b, 4 + classes, cells]")
+    first, second = answer.shape[1:]
+    if second == 6 + behind and is_end_to_end(answer, len(names)):
+        return Layout(second, True, chosen, end_to_end=True, behind=behind), region
+    rows = first > second  # there are many more cells than classes
+    numbers = min(first, second)
+    objectness = bool(names) and not behind and numbers == 5 + len(names)
+    if names and not objectness and numbers != 4 + len(names) + behind:
+        raise ValueError(f"{said}: expected {4 + len(names) + behind} numbers for each box")
+    if numbers < 5 + behind:
+        raise ValueError(f"{said}: no class beside the four numbers of a box")
+    return Layout(numbers, rows, chosen, objectness=objectness, behind=behind), region
+
+
+def is_end_to_end(answer: Tensor, classes: int) -> bool:
+    """Whether rows ``[b, boxes, 6 …]`` are corners, score and class, and not centre and sides with other scores.
+
+    Args:
+        answer: for an empty canvas.
+        classes: how many there are; 0 where that is not known.
+    """
+    x1, y1, x2, y2, score, kind = answer.float()[..., :6].unbind(-1)
+    if not len(kind.flatten()):
+        return True
+    indices = (kind == kind.round()) & (kind >= 0) & ((kind < classes) if classes else True)
+    ordered = ((x2 >= x1) & (y2 >= y1)).float().mean()  # the worst boxes may be turned inside out
+    return bool(indices.all()) and bool(((score >= 0) & (score <= 1)).all()) and float(ordered) > 0.5
+
+
+def decode(answer: Tensor, layout: Layout, name: Path | str = "the model") -> tuple[Tensor, Tensor]:
+    """The surest boxes of a model's answer, by falling score.
 
     Returns:
         ``[b, k, 4]`` xyxy in pixels of the canvas and ``[b, k]`` scores, the best class's.
 
     Raises:
-        ValueError: another rank, or not even one class.
+        ValueError: another layout than this.
     """
-    if answer.ndim != 3:
-        raise ValueError(f"{name} gives {list(answer.shape)}, expected [b, 4 + classes, cells]")
-    if answer.shape[1] > answer.shape[2]:  # there are many more cells than classes
-        answer = answer.transpose(1, 2)
-    if answer.shape[1] < 5:
-        raise ValueError(f"{name} gives {list(answer.shape)}: no class beside the four numbers of a box")
-    sure = answer[:, 4:].amax(1).nan_to_num(0.0).clamp(0, 1)
-    sure, order = sure.sort(dim=1, descending=True, stable=True)
+    if answer.ndim != 3 or answer.shape[2 if layout.rows else 1] != layout.numbers:
+        expected = f"[b, boxes, {layout.numbers}]" if layout.rows else f"[b, {layout.numbers}, boxes]"
+        raise ValueError(f"{name} gives {list(answer.shape)}, expected {expected}")
+    answer = answer.transpose(1, 2) if layout.rows else answer
+    if layout.end_to_end:
+        corners, sure = answer[:, :4], answer[:, 4]
+        if layout.classes is not None:
+            counted = torch.tensor(layout.classes, device=answer.device, dtype=answer.dtype)
+            sure = sure * torch.isin(answer[:, 5], counted)
+    else:
+        centre, half = answer[:, :2], answer[:, 2:4] / 2
+        corners = torch.cat((centre - half, centre + half), 1)
+        scores = answer[:, 5 if layout.objectness else 4 : layout.numbers - layout.behind]
+        sure = (scores if layout.classes is None else scores[:, list(layout.classes)]).amax(1)
+        sure = sure * answer[:, 4] if layout.objectness else sure
+    sure, order = sure.nan_to_num(0.0).clamp(0, 1).sort(dim=1, descending=True, stable=True)
     sure, order = sure[:, :CANDIDATES], order[:, :CANDIDATES]
-    centre, half = answer[:, :2], answer[:, 2:4] / 2
-    corners = torch.cat((centre - half, centre + half), 1).nan_to_num(0.0).transpose(1, 2)
+    corners = corners.nan_to_num(0.0).transpose(1, 2)
     return corners.gather(1, order[..., None].expand(-1, -1, 4)), sure
 
 
-def region_of(metadata: Mapping[str, str], name: str) -> str:
-    """What a model's boxes frame: heads where its classes (or its name) say so, else faces.
+def class_names(metadata: Mapping[str, str]) -> list[str]:
+    """The names of a model's classes in order; none where its file does not say them.
 
-    >>> region_of({"names": "{0: 'head'}"}, "best"), region_of({}, "face_detect_v1.4_n")
-    ('head', 'face')
+    >>> class_names({"names": "{0: 'head', 1: 'hand'}"}), class_names({"names": "['face']"}), class_names({})
+    (['head', 'hand'], ['face'], [])
     """
     try:
         names = ast.literal_eval(metadata.get("names", ""))
-        words = " ".join(str(v) for v in (names.values() if isinstance(names, dict) else names))
-    except (ValueError, SyntaxError, TypeError, AttributeError, MemoryError, RecursionError):
-        words = name
-    return "head" if "head" in words.lower() else "face"
+        in_order = [names[key] for key in sorted(names)] if isinstance(names, dict) else list(names)
+        return [str(name) for name in in_order]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
+        return []
+
+
+def wanted(names: Sequence[str], path: Path) -> tuple[tuple[int, ...] | None, str]:
+    """Which classes of a model count, None for all, and what their boxes frame.
+
+    Heads where there are any, else faces; a class that is the only one, or that has no name, is taken for either.
+
+    Raises:
+        ValueError: it has several classes, and neither heads nor faces among them.
+
+    >>> wanted(["body", "Head", "face"], Path("best.onnx")), wanted([], Path("face_detect_v1.4_n.onnx"))
+    (((1,), 'head'), (None, 'face'))
+    """
+    for word in ("head", "face"):
+        if chosen := tuple(place for place, name in enumerate(names) if word in name.lower()):
+            return chosen, word
+    if len(names) > 1:
+        raise ValueError(f"{path} finds {shown(names)}: expected a class called head or face")
+    return None, "head" if not names and "head" in path.stem.lower() else "face"
+
+
+def points(metadata: Mapping[str, str], path: Path) -> int:
+    """How many numbers the points of a pose are.
+
+    Raises:
+        ValueError: the model does not say it.
+    """
+    try:
+        numbers = prod(int(side) for side in ast.literal_eval(metadata.get("kpt_shape", "")))
+        if numbers <= 0:
+            raise ValueError(f"{numbers} numbers")
+        return numbers
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        raise ValueError(f"{path} finds poses and does not say of how many points (kpt_shape)") from error
+
+
+def shown(names: Sequence[str]) -> str:
+    """The first names of a model's classes, for a message."""
+    return ", ".join(name[:40] for name in names[:8]) + (" …" if len(names) > 8 else "")
 
 
 def read_yolo(path: Path, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Yolo:
-    """A YOLOv8-style detector from its ONNX file; its precision is the file's, so ``dtype`` changes nothing.
+    """A YOLO detector from its ONNX file; its precision is the file's, so ``dtype`` changes nothing.
 
     Raises:
-        ImportError: onnxruntime is not installed; the message names the extra.
+        ImportError: onnxruntime is not installed; the message says what to install.
         ValueError: no ONNX model, or of something else.
     """
     return Yolo(open_onnx(path, device))
