@@ -27,7 +27,7 @@ from .tables import ROWS, rounded, schema, table
 if TYPE_CHECKING:
     import pyarrow
 
-INSTALL = 'running on Ray needs Ray Data: pip install "anigender[ray]"'
+INSTALL = 'running on Ray needs Ray Data: python -m pip install "ray[data]" pyarrow'
 FILES = 256  # that one task reads; a shard has a task of its own
 BLOCK = 16_000_000  # bytes of pictures in a block
 SHARE = 0.25  # of a CPU for reading or writing: that leaves an actor room on a machine with one

@@ -65,7 +65,7 @@ class Hub:
         try:
             from huggingface_hub import constants
         except ImportError as error:
-            raise ImportError("fetching models needs huggingface_hub: pip install huggingface_hub") from error
+            raise ImportError("fetching models needs huggingface_hub: python -m pip install huggingface_hub") from error
         return cls(
             constants.ENDPOINT,
             Path(constants.HF_HUB_CACHE),

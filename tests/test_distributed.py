@@ -139,7 +139,7 @@ def test_without_ray_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "ray.data", None)
     monkeypatch.setitem(sys.modules, "ray", None)
     refused = anigender("classify", tmp_path, "-o", tmp_path / "out", "--ray", status=2)
-    assert 'pip install "anigender[ray]"' in refused.stderr
+    assert 'python -m pip install "ray[data]" pyarrow' in refused.stderr
 
 
 # -- on a cluster ----------------------------------------------------------------------------------------------------

@@ -241,7 +241,7 @@ def test_without_pyarrow_no_table_is_begun(
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, "pyarrow.parquet", None)
     refused = anigender("classify", folder, "-o", tmp_path / "out.parquet", status=2)
-    assert 'pip install "anigender[parquet]"' in refused.stderr and not (tmp_path / "out.parquet").exists()
+    assert "python -m pip install pyarrow" in refused.stderr and not (tmp_path / "out.parquet").exists()
 
 
 def test_shards_are_for_classify(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from ..folders import Known, Result
 from .limits import LARGEST_PICTURE, too_large
 
-INSTALL = 'Parquet files need pyarrow: pip install "anigender[parquet]"'
+INSTALL = "Parquet files need pyarrow: python -m pip install pyarrow"
 USUAL_NAME = "image"
 ROWS = 16  # read at once
 LONGEST_DIGEST = 64  # bytes: columns of so many, the same for every row, are digests and identifiers, and no pictures

@@ -116,7 +116,7 @@ def read_encoder(path: Path, device: torch.device | str = "cpu", dtype: torch.dt
         from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
     except ImportError as error:
         raise ImportError(
-            "quality heads need a CLIP encoder, which comes with the extra: pip install anigender[clip]"
+            "quality heads need a CLIP encoder, which transformers makes: python -m pip install transformers"
         ) from error
     config = _read_config(path.with_name("config.json"))
     net = CLIPVisionModelWithProjection(CLIPVisionConfig(**config))
