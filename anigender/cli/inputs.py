@@ -26,6 +26,7 @@ from ..store import ResultStore, StoreError
 
 JOINERS = "\u200c\u200d"  # invisible, but parts of words and of emoji
 DETECTOR_HELP = f"auto, {', '.join(DETECTORS)}, or a file ({' '.join(ending for ending, _, _ in FILES.values())})."
+PUBLISHED_HELP = "Or the name of a published one of `anigender models list`."
 
 
 def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -42,9 +43,12 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
         type=click.Choice(tuple(PRECISIONS)),
         help="What to compute in; auto is what the device is fastest at (docs/speed.md).",
     )
-    @click.option("--detector", default="auto", show_default=True, help=DETECTOR_HELP)
+    @click.option("--detector", default="auto", show_default=True, help=f"{DETECTOR_HELP} {PUBLISHED_HELP}")
     @click.option(
-        "--classifier", default="auto", show_default=True, help="auto, or a file: safetensors, .pth …, or .onnx."
+        "--classifier",
+        default="auto",
+        show_default=True,
+        help=f"auto, or a file: safetensors, .pth …, or .onnx. {PUBLISHED_HELP}",
     )
     @click.option(
         "--classifier-setting",
