@@ -16,7 +16,7 @@ from PIL import Image
 sklearn = pytest.importorskip("sklearn", reason="scikit-learn is not installed: pip install 'anigender[characters]'")
 pytest.importorskip("skops", reason="skops is not installed: pip install 'anigender[characters]'")
 
-from anigender.characters import METHODS, read_recogniser, save_recogniser  # noqa: E402
+from anigender.characters import METHODS, read_recogniser, save_recogniser, saving  # noqa: E402
 from anigender.characters.backbones import Backbone, build_net, last_linear, load_backbone, penultimate  # noqa: E402
 from anigender.characters.estimators import SEARCHED, preset  # noqa: E402
 from anigender.characters.features import HAND_MADE, HandMade, features_of  # noqa: E402
@@ -321,6 +321,88 @@ def test_a_changed_backbone_is_noticed(heads: Path, net_file: Path, tmp_path: Pa
     copy.unlink()
     with pytest.raises(ValueError, match="put it beside the recogniser"):
         read_recogniser(tmp_path / "m.skops")
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "message"),
+    [
+        ("mean", [0.1, 0.5, 0.5], "mean '0.5,0.5,0.5' .now '0.1,0.5,0.5'.: put the former settings into the JSON"),
+        ("channel_order", "BGR", "channel_order 'RGB' .now 'BGR'."),
+        ("input_size", 48, "input_size '32' .now '48'."),
+        ("std", [0.25, 0.25, 0.250], ""),
+        ("temperature", 2, ""),  # nothing to do with features
+    ],
+)
+def test_changed_preprocessing_of_a_backbone_is_noticed(
+    heads: Path, net_file: Path, tmp_path: Path, setting: str, value: object, message: str
+) -> None:
+    copy = tmp_path / "net.safetensors"
+    copy.write_bytes(net_file.read_bytes())
+    train(Options(heads, tmp_path / "m.skops", "bayes", "deep", str(copy), open_set="none"))
+    before = load_backbone(str(copy)).identity
+    (tmp_path / "net.json").write_text(json.dumps({setting: value}))
+    assert (load_backbone(str(copy)).identity != before) is bool(message), "kept features are known by it"
+    if not message:
+        read_recogniser(tmp_path / "m.skops")
+        return
+    with pytest.raises(ValueError, match=message):
+        read_recogniser(tmp_path / "m.skops")
+
+
+def test_a_recogniser_of_an_earlier_version_is_read(
+    heads: Path, net_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = saving._told
+
+    def as_before(recogniser: Recogniser) -> dict:
+        former = told(recogniser)
+        del former["features"]["preprocessing"]
+        return former
+
+    monkeypatch.setattr(saving, "_told", as_before)
+    train(Options(heads, tmp_path / "m.skops", "bayes", "deep", str(net_file), open_set="none"))
+    assert read_recogniser(tmp_path / "m.skops").names == ("asuka", "mari", "rei")
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "message"),
+    [
+        ("m.safetensors", "knn", "m.safetensors: a recogniser of this kind is written to a .skops file"),
+        ("m.skops", "network", "m.skops: a recogniser of this kind is written to a .safetensors file"),
+    ],
+)
+def test_the_output_is_looked_at_before_the_pictures(tmp_path: Path, name: str, method: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        train(Options(tmp_path / "no such data", tmp_path / name, method))
+
+
+@pytest.mark.parametrize(
+    ("different", "options", "message"),
+    [
+        (1, {}, "the pictures of asuka, rei are all near duplicates of one another, so that none is left to judge by"),
+        (2, {"method": "lda"}, "the method lda cannot learn from 2 pictures of 2 characters: add different pictures"),
+        (2, {"method": "cart", "search": True}, "cannot learn from .* pictures .* or leave --search out, or choose"),
+    ],
+)
+def test_too_few_pictures_are_explained(
+    heads: Path, net_file: Path, tmp_path: Path, different: int, options: dict, message: str
+) -> None:
+    for name in ("asuka", "rei"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(2):
+            shutil.copy(heads / name / f"{i % different:02d}.png", tmp_path / "data" / name / f"{i}.png")
+    given = {"method": "logistic", "features": "deep", "backbone": str(net_file), "open_set": "none", **options}
+    with pytest.raises(ValueError, match=message):
+        train(Options(tmp_path / "data", tmp_path / "m.skops", **given))
+
+
+def test_kept_features_inside_the_data_are_no_character(heads: Path, net_file: Path, tmp_path: Path) -> None:
+    data = shutil.copytree(heads, tmp_path / "data")
+    options = Options(
+        data, data / "m.skops", "bayes", "deep", str(net_file), open_set="none", cache=data / "m.features"
+    )
+    first, second = (train(options) for _ in range(2))
+    assert first.names == second.names == ("asuka", "mari", "rei")
 
 
 def test_a_network_is_fine_tuned_saved_and_read(heads: Path, net_file: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -147,6 +148,18 @@ def sides_of(target: Path) -> dict[str, str]:
     sides = {Path(*path.parts[1:]).as_posix(): path.parts[0] for path in found}
     assert len(sides) == len(found)
     return sides
+
+
+@pytest.mark.skipif(os.name != "posix", reason="names that are not UTF-8")
+def test_names_that_are_no_text_are_shown_escaped(tmp_path: Path) -> None:
+    pytest.importorskip("skops", reason="skops is not installed: pip install 'anigender[characters]'")
+    draw(tmp_path / "raw", range(4))
+    (tmp_path / "raw" / "ann").rename(tmp_path / "raw" / os.fsdecode(b"ann\xff"))
+    said = run("dataset", "split", tmp_path / "raw", "--to", tmp_path / "set", "--test", "0.25")
+    assert said.exit_code == 0 and [r"ann\xff", "3", "1"] in [line.split() for line in said.output.splitlines()]
+    options = ("--output", tmp_path / "m.skops", "--method", "bayes", "--open-set", "none")
+    said = run("train", "characters", "--data", tmp_path / "raw", *options)
+    assert said.exit_code == 0 and r"  ann\xff: " in said.output
 
 
 def test_a_picture_stays_on_its_side(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from . import identitynet
 EMBEDDED = {"identity": "identity.safetensors", "gender": "gender.safetensors"}
 # What ImageNet's nets are trained with, for checkpoints that say nothing.
 IMAGENET = {"input_size": "224", "mean": "0.485,0.456,0.406", "std": "0.229,0.224,0.225", "channel_order": "RGB"}
+# The settings that features go by, and what they are where nothing is said.
+SEEN_THROUGH = {"input_size": "", "mean": "", "std": "", "channel_order": "RGB", "head_activation": "", "stem": "auto"}
 CHUNK_PIXELS = 64 * 224 * 224  # in one forward
 
 
@@ -38,7 +42,13 @@ class Backbone:
     def __init__(self, net: nn.Module, settings: Mapping[str, str], name: str, digest: str) -> None:
         self.net, self.settings, self.name, self.digest = net, dict(settings), name, digest
         self.size = int(float(settings["input_size"]))
-        self.identity = f"{digest[:16]} {self.size}"
+        told = hashlib.sha256(json.dumps(self.preprocessing).encode()).hexdigest()
+        self.identity = f"{digest[:16]} {self.size} {told[:16]}"
+
+    @property
+    def preprocessing(self) -> dict[str, str]:
+        """The settings that features go by (:data:`SEEN_THROUGH`), equal where they mean the same."""
+        return {name: _plain(str(self.settings.get(name, usual))) for name, usual in SEEN_THROUGH.items()}
 
     @property
     def device(self) -> torch.device:
@@ -64,6 +74,14 @@ class Backbone:
             x = self.prepared(part)
             parts.append(((penultimate(self.net, x) + penultimate(self.net, x.flip(-1))) / 2).float().cpu())
         return torch.cat(parts).numpy() if parts else np.zeros((0, 0), np.float32)
+
+
+def _plain(text: str) -> str:
+    """A setting, its numbers written in one way."""
+    try:
+        return ",".join(f"{float(part):.9g}" for part in text.split(","))
+    except ValueError:
+        return text.strip()
 
 
 def last_linear(net: nn.Module) -> str:

@@ -17,8 +17,16 @@ def accuracy_figures(probabilities: np.ndarray, y: np.ndarray, characters: Chara
 
     The interval is of 95 %, by drawing groups of near duplicates anew (Efron and Tibshirani, "An Introduction to the
     Bootstrap", 1993, chapter 13).
+
+    Raises:
+        ValueError: no picture could be judged.
     """
     judged = probabilities.sum(1) > 0.5
+    if not judged.any():
+        raise ValueError(
+            f"the pictures of {', '.join(characters.names)} are all near duplicates of one another, so that none is "
+            "left to judge by: add different pictures of each"
+        )
     right = (probabilities.argmax(1) == y)[judged]
     y = y[judged]
     groups = np.unique(np.asarray(characters.groups)[judged], return_inverse=True)[1]

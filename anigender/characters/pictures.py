@@ -17,6 +17,7 @@ from .packages import needs
 FEWEST = 2  # pictures of a character: one to learn from and one to judge by
 TRAIN, TEST = ("train", "training"), ("test", "val", "valid", "validation")
 NOBODY = "_"  # folders that begin with it are of no character
+FEATURES = ".features"  # nor those that end with it, in which features are kept
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def plain_name(name: str) -> str:
 
 
 def class_folders(data: Path) -> list[Path]:
-    """The folders of characters inside a folder, in name order; hidden ones and those that begin with _ are none.
+    """The folders of characters inside a folder, in name order; hidden ones, _… and ….features are none.
 
     Raises:
         ValueError: none, or two whose names are one to people.
@@ -88,7 +89,11 @@ def class_folders(data: Path) -> list[Path]:
 
 
 def _folders_in(data: Path) -> list[Path]:
-    return sorted(path for path in data.iterdir() if path.is_dir() and path.name[0] not in (".", NOBODY))
+    return sorted(
+        path
+        for path in data.iterdir()
+        if path.is_dir() and path.name[0] not in (".", NOBODY) and path.suffix != FEATURES
+    )
 
 
 def parts_of(data: Path) -> tuple[Path, Path | None]:

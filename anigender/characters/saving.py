@@ -42,9 +42,7 @@ def save_recogniser(recogniser: Recogniser, path: str | Path) -> None:
         ImportError: skops is not installed.
     """
     path = Path(path)
-    wanted = ".safetensors" if recogniser.estimator is None else ".skops"
-    if path.suffix.lower() != wanted:
-        raise ValueError(f"{path.name}: a recogniser of this kind is written to a {wanted} file")
+    check_output(path, recogniser.estimator is None)
     told = _told(recogniser)
     if recogniser.estimator is None:
         net = recogniser.extractor
@@ -60,11 +58,25 @@ def save_recogniser(recogniser: Recogniser, path: str | Path) -> None:
     atomic_write_bytes(path, data)
 
 
+def check_output(path: Path, network: bool) -> None:
+    """Refuse what a recogniser cannot be written to: a ``network`` goes to ``.safetensors``, others to ``.skops``.
+
+    Raises:
+        ValueError: the path has another suffix.
+        ImportError: skops is not installed.
+    """
+    wanted = ".safetensors" if network else ".skops"
+    if path.suffix.lower() != wanted:
+        raise ValueError(f"{path.name}: a recogniser of this kind is written to a {wanted} file")
+    if not network:
+        needs("skops.io")
+
+
 def _told(recogniser: Recogniser) -> dict[str, Any]:
     extractor, open_set = recogniser.extractor, recogniser.open_set
     features: dict[str, Any] = {"name": extractor.name, "size": extractor.size}
     if isinstance(extractor, Backbone):
-        features["sha256"] = extractor.digest
+        features |= {"sha256": extractor.digest, "preprocessing": extractor.preprocessing}
     return {
         "version": 1,
         "names": list(recogniser.names),
@@ -171,10 +183,19 @@ def _backbone(
     if found is None:
         raise ValueError(f"{path} looks through the net {name}, which is not there: put it beside the recogniser")
     backbone = load_backbone(found, device)
-    if backbone.digest != features["sha256"] or backbone.size != features["size"]:
+    if backbone.digest != features["sha256"]:
         raise ValueError(
             f"{path} was trained with another net than the present {name}: train it anew with this one, or put the "
             "former file back"
+        )
+    # Earlier versions wrote down the size alone.
+    former = features.get("preprocessing", {"input_size": str(features["size"])})
+    now = backbone.preprocessing
+    if changed := [name for name, value in now.items() if former.get(name, value) != value]:
+        told = ", ".join(f"{key} {str(former[key])[:80]!r} (now {now[key]!r})" for key in changed)
+        raise ValueError(
+            f"{path} was trained with {name} as it looked at pictures with {told}: put the former settings into the "
+            "JSON file beside that net, or train the recogniser anew"
         )
     return backbone
 

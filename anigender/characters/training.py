@@ -17,7 +17,7 @@ from .options import Options
 from .packages import needs
 from .pictures import Characters, parts_of, read_characters, stranger_files
 from .recogniser import Answers, Recogniser, centres, probabilities_of, similarity
-from .saving import save_recogniser
+from .saving import check_output, save_recogniser
 
 NETWORK = "network"
 
@@ -30,9 +30,11 @@ def train(options: Options, say: Callable[[str], None] = lambda text: None) -> R
         say: told what goes on, and the unreadable pictures that are left out.
 
     Raises:
-        ValueError: the data is no set of characters; the message says what to do.
+        ValueError: the data is no set of characters, or too small a one, or the output has a suffix that does not fit
+            the method; the message says what to do.
         ImportError: a package of the extra ``characters`` is missing.
     """
+    check_output(options.output, options.method == NETWORK)
     learn, test = parts_of(options.data)
     characters = read_characters(learn)
     judged = None if test is None else read_characters(test, characters.names)
@@ -99,10 +101,17 @@ def fitter(options: Options, features: str) -> Fit:
         last = pipeline.steps[-1][1]
         if options.method == "knn" and last.n_neighbors > len(x):  # there are not so many neighbours to ask
             last.set_params(n_neighbors=len(x))
-        if not options.search:
-            return pipeline.fit(x, y)
-        inner = list(folds_of(y, groups, 3, options.seed))
-        return searched(options.method, pipeline, inner, options.jobs).fit(x, y).best_estimator_
+        try:
+            if not options.search:
+                return pipeline.fit(x, y)
+            inner = list(folds_of(y, groups, 3, options.seed))
+            return searched(options.method, pipeline, inner, options.jobs).fit(x, y).best_estimator_
+        except ValueError as error:  # in scikit-learn's own words, which are about arrays
+            search = " or leave --search out," if options.search else ""
+            raise ValueError(
+                f"the method {options.method} cannot learn from {len(x)} pictures of {len(set(y.tolist()))} characters:"
+                f" add different pictures of each,{search} or choose another --method ({str(error).splitlines()[0]})"
+            ) from error
 
     return fit
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from ...characters.estimators import METHODS
+from ..inputs import printable
 from .options import common, resume, run, usable_device
 
 
@@ -86,11 +87,12 @@ def characters(**options: Any) -> None:
     anigender train characters --data set/ --output mine.safetensors --method network
     """
     from ...characters.options import Options
+    from ...characters.pictures import FEATURES
     from ...characters.training import train
 
-    cache = options.pop("cache") or options["output"].with_suffix(".features")
+    cache = options.pop("cache") or options["output"].with_suffix(FEATURES)
     try:
-        recogniser = train(Options(cache=cache, **options), lambda text: click.echo(text, err=True))
+        recogniser = train(Options(cache=cache, **options), lambda text: click.echo(printable(text), err=True))
     except (ValueError, OSError, ImportError) as error:
         raise click.UsageError(str(error)) from error
     for name, figures in recogniser.figures.items():
@@ -101,7 +103,7 @@ def characters(**options: Any) -> None:
                 f"balanced {figures['balanced_accuracy']:.4f}, {figures['pictures']} pictures"
             )
             for character, recall in figures["recall"].items():
-                click.echo(f"  {character}: {recall:.4f}")
+                click.echo(f"  {printable(character)}: {recall:.4f}")
     open_set = recogniser.open_set
     if open_set.kind != "none":
         told = f"nobody known: {open_set.kind} below {open_set.threshold:.4f}"
