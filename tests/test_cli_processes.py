@@ -36,6 +36,23 @@ def test_all_good_is_status_0(tmp_path: Path, paint: Callable[[Path, str], Path]
     assert line["faces"][0]["box"] == [0, 0, 32, 32]
 
 
+@pytest.mark.parametrize(
+    "locale", [{"PYTHONIOENCODING": "cp1252"}, {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}]
+)
+def test_output_is_utf_8_whatever_the_locale(
+    tmp_path: Path, paint: Callable[[Path, str], Path], locale: dict[str, str]
+) -> None:
+    paint(tmp_path / "in" / "初音é.png", "F")
+    environment = {name: value for name, value in os.environ.items() if name not in ("PYTHONIOENCODING", "PYTHONUTF8")}
+    common = ("--whole-image", "--device", "cpu")
+    done = run("classify", tmp_path / "in", *common, env=environment | locale)
+    assert done.returncode == 0
+    [line] = [json.loads(text) for text in done.stdout.splitlines()]
+    assert Path(line["image"]).name == "初音é.png"
+    done = run("tag", tmp_path / "in", "--detector", "whole-image", "--device", "cpu", env=environment | locale)
+    assert done.returncode == 0 and "初音é.png\twritten\t" in done.stdout
+
+
 def test_some_failed_is_status_1_and_the_rest_is_done(tmp_path: Path, paint: Callable[[Path, str], Path]) -> None:
     paint(tmp_path / "b.png", "F")
     (tmp_path / "a.png").write_bytes(b"junk")

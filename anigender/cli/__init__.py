@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import importlib
+import io
+import sys
 from typing import Any
 
 import click
@@ -34,6 +36,11 @@ REFUSALS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, 
 class Commands(click.Group):
     """A group that imports a command's file only when the command is named."""
 
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """As of click, with output that can hold every name."""
+        write_unicode()
+        return super().main(*arguments, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a disk that is full or read-only ends it with status 1 and one line."""
         try:
@@ -55,6 +62,16 @@ class Commands(click.Group):
         if name not in COMMANDS:
             return None
         return importlib.import_module(f".{COMMANDS[name]}", __name__).command
+
+
+def write_unicode() -> None:
+    """Let stdout take every letter: files and pipes get UTF-8, as JSON is, and terminals escape what they cannot show.
+
+    The locale's encoding, such as cp1252 on Windows, would end the run at a name or tag that it lacks.
+    """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        own = sys.stdout.encoding if sys.stdout.isatty() else "utf-8"
+        sys.stdout.reconfigure(encoding=own, errors="backslashreplace")
 
 
 @click.command(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
