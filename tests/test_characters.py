@@ -340,7 +340,7 @@ def test_changed_preprocessing_of_a_backbone_is_noticed(
     copy.write_bytes(net_file.read_bytes())
     train(Options(heads, tmp_path / "m.skops", "bayes", "deep", str(copy), open_set="none"))
     before = load_backbone(str(copy)).identity
-    (tmp_path / "net.json").write_text(json.dumps({setting: value}))
+    (tmp_path / "net.safetensors.json").write_text(json.dumps({setting: value}))
     assert (load_backbone(str(copy)).identity != before) is bool(message), "kept features are known by it"
     if not message:
         read_recogniser(tmp_path / "m.skops")

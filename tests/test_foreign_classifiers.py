@@ -199,6 +199,25 @@ def test_later_declarations_win(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "swapped"),
+    [
+        ("net.json", '{"labels": ["male", "female"], "temperature": 9}', False),  # of the checkpoint it was made from
+        ("net.json", " " * (1 << 21), False),  # of anything
+        ("net.safetensors.json", '{"labels": ["male", "female"]}', True),
+    ],
+)
+def test_a_whole_file_is_not_taken_for_the_one_it_was_made_from(
+    tmp_path: Path, name: str, text: str, swapped: bool
+) -> None:
+    path = tmp_path / "net.safetensors"
+    save_weights(path, small().state_dict(), METADATA)
+    plain = load_classifier(path, dtype=torch.float32).classify(crops(3))
+    (tmp_path / name).write_text(text)
+    found = load_classifier(path, dtype=torch.float32).classify(crops(3))
+    torch.testing.assert_close(found, plain.flip(1) if swapped else plain)
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ('{"input_size": 32, "colour": "BGR"}', "no setting 'colour'; there are input_size"),

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoints import read_checkpoint
-from ..classify import ARCHITECTURES
+from ..classify import ARCHITECTURES, settings_beside
 from ..classify.known import known_settings
-from ..classify.preprocessing import PREFIX, sidecar_settings
+from ..classify.preprocessing import PREFIX
 from ..digests import sha256
 from ..inference import placed, ready
 from ..weights import ASSETS
@@ -128,7 +128,7 @@ def load_backbone(name: str, device: torch.device | str = "cpu", trainable: bool
     if path.suffix.lower() == ".onnx":
         raise ValueError(f"backbone {name}: the inside of an ONNX model cannot be looked at; give its PyTorch weights")
     tensors, metadata = read_checkpoint(path)
-    declared: dict[str, Any] = known_settings(path) | metadata | sidecar_settings(path)
+    declared: dict[str, Any] = known_settings(path) | metadata | settings_beside(path, metadata)
     plain = {key.removeprefix(PREFIX): str(value) for key, value in declared.items() if key.startswith(PREFIX)}
     net = build_net(tensors, plain, name)
     net = placed(net.eval(), device) if trainable else ready(net, device, torch.float32)

@@ -37,6 +37,7 @@ __all__ = [
     "read_classifier",
     "read_net",
     "recognise",
+    "settings_beside",
 ]
 
 Matches = Callable[[Mapping[str, Tensor]], bool]
@@ -88,7 +89,8 @@ def read_classifier(
     if path.suffix.lower() == ".onnx":
         given = normalised(settings or {}, "settings")
         model = OnnxNet(path, device)
-        return _checked(path, model, known_settings(path) | model.metadata | sidecar_settings(path) | given)
+        declared = known_settings(path) | model.metadata | settings_beside(path, model.metadata)
+        return _checked(path, model, declared | given)
     net, declared = _built(path, settings)
     # Checked in float32 on the device itself: elsewhere, other precisions may only be emulated.
     classifier = _checked(path, ready(net, device, torch.float32), declared)
@@ -150,7 +152,21 @@ def declared_by(
 def _declared(path: Path, settings: Mapping[str, Any] | None) -> tuple[dict[str, Tensor], dict[str, str]]:
     tensors, metadata = read_checkpoint(path)
     given = normalised(settings or {}, "settings")
-    return tensors, known_settings(path) | metadata | sidecar_settings(path) | given
+    return tensors, known_settings(path) | metadata | settings_beside(path, metadata) | given
+
+
+def settings_beside(path: Path, metadata: Mapping[str, str]) -> dict[str, str]:
+    """Settings from the JSON file beside a weights file; see :func:`~.preprocessing.sidecar_settings`.
+
+    Beside a file that says itself what must be declared, ``NAME.json`` is let be: it is of the checkpoint of that name
+    that the file was made from, whose columns and temperature are others. ``NAME.SUFFIX.json`` always counts.
+
+    Args:
+        path: the file.
+        metadata: its own.
+    """
+    whole = all(PREFIX + name in metadata for name in REQUIRED)
+    return {} if whole and not path.with_name(path.name + ".json").is_file() else sidecar_settings(path)
 
 
 def _checked(path: Path, net: nn.Module, metadata: Mapping[str, str]) -> Classifier:
