@@ -60,11 +60,18 @@ class ChannelsLast(nn.Module):
         return self.inner(x.permute(0, 3, 1, 2))
 
 
-def export(made: nn.Module, path: Path, metadata: dict[str, str], batch: int | None = None, last: bool = False) -> Path:
+def export(
+    made: nn.Module,
+    path: Path,
+    metadata: dict[str, str],
+    batch: int | None = None,
+    last: bool = False,
+    dtype: torch.dtype = torch.float32,
+) -> Path:
     """The net as an ONNX file, for batches of any or of one size."""
     onnx = pytest.importorskip("onnx", reason="the package onnx is needed to export a net")
     pytest.importorskip("onnxruntime", reason="onnxruntime runs ONNX files")
-    x = torch.zeros(batch or 2, *((32, 32, 3) if last else (3, 32, 32)))
+    x = torch.zeros(batch or 2, *((32, 32, 3) if last else (3, 32, 32)), dtype=dtype)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about its being replaced
         torch.onnx.export(
@@ -86,6 +93,11 @@ def export(made: nn.Module, path: Path, metadata: dict[str, str], batch: int | N
 
 def crops(count: int, device: str = "cpu") -> Tensor:
     return torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(0)).to(device)
+
+
+def normalised(x: Tensor) -> Tensor:
+    """As :data:`METADATA` declares."""
+    return (x.flip(1) - torch.tensor([0.5, 0.4, 0.3])[:, None, None]) / torch.tensor([0.25, 0.5, 1.0])[:, None, None]
 
 
 Load = Callable[..., Classifier]
@@ -193,6 +205,39 @@ def test_probabilities_are_told_from_logits(tmp_path: Path) -> None:
     soft = load_classifier(export(nn.Sequential(made, nn.Softmax(1)).eval(), tmp_path / "b.onnx", METADATA))
     assert (plain.probabilities, soft.probabilities) == (False, True)
     torch.testing.assert_close(soft.classify(crops(3)), plain.classify(crops(3)), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("outputs", [1, 2])
+def test_sigmoids_are_not_taken_for_logits(tmp_path: Path, outputs: int) -> None:
+    made = nn.Sequential(net("resnet"), nn.Linear(2, outputs), nn.Sigmoid()).eval()
+    path = export(made, tmp_path / "net.onnx", METADATA)
+    with pytest.raises(ValueError, match="may be probabilities or logits.*output=probabilities or output=logits"):
+        load_classifier(path)
+    answers = made(normalised(crops(3)))
+    found = load_classifier(path, settings={"output": "probabilities"}).classify(crops(3))
+    female = answers[:, 0] if outputs == 1 else answers[:, 1] / answers.sum(1)  # the labels are male, female
+    torch.testing.assert_close(found[:, 0], female, atol=1e-5, rtol=0)
+
+
+class Bytes(nn.Module):
+    """A net that takes bytes and normalises them itself."""
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.inner(x.float() / 255)
+
+
+def test_a_net_that_takes_bytes_is_given_bytes(tmp_path: Path) -> None:
+    made = net("resnet")
+    path = export(Bytes(made).eval(), tmp_path / "net.onnx", METADATA, dtype=torch.uint8)
+    with pytest.raises(ValueError, match="whole numbers.*expected mean=0,0,0 and std=1,1,1, not mean=0.5,0.4,0.3 and"):
+        load_classifier(path)
+    found = load_classifier(path, settings={"mean": "0,0,0", "std": "1,1,1"})
+    x = (crops(3) * 255).round() / 255
+    torch.testing.assert_close(found.outputs(x), made(x.flip(1)), atol=1e-4, rtol=1e-4)
 
 
 def test_a_net_that_is_moved_opens_its_file_again(tmp_path: Path) -> None:

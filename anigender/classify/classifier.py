@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..transfer import moved, on_device
+from .onnx_net import OnnxNet
 from .preprocessing import preprocessing
 
 CHUNK = 256  # crops in one forward: bounds memory, and larger batches are no faster
@@ -130,8 +131,16 @@ class Classifier:
 
         Raises:
             ValueError: it does not run at its input size, gives anything but one or two values per head, gives NaN or
-                infinity, or says the same of everything; the message says which.
+                infinity, says the same of everything, or gives what may be probabilities or logits; the message says
+                which.
         """
+        whole = isinstance(self.net, OnnxNet) and self.net.takes_bytes
+        if whole and (self.mean, self.std) != ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0)):
+            shown = " and ".join(f"{n}={','.join(f'{v:g}' for v in getattr(self, n))}" for n in ("mean", "std"))
+            raise ValueError(
+                f"it takes whole numbers, 0-255, and normalises them itself: expected mean=0,0,0 and "
+                f"std=1,1,1, not {shown}"
+            )
         generator = torch.Generator().manual_seed(0)
         noise = torch.rand(2, 3, self.size, self.size, generator=generator)
         slope = torch.linspace(0, 1, self.size).expand(3, self.size, self.size)
@@ -147,6 +156,13 @@ class Classifier:
             raise ValueError("it gives NaN or infinity: its weights are broken, or its mean and std are")
         if float((found - found[:1]).abs().max()) <= 1e-7 * float(found.abs().max()):
             raise ValueError("it says the same of every picture: its weights are broken or were never trained")
-        if self.output == "auto" and found.shape[1] == 2:
-            sums = found.sum(1)
-            self.probabilities = bool((found >= 0).all()) and bool((sums - 1).abs().max() < 1e-3)
+        if self.output != "auto":
+            return
+        positive = bool((found >= 0).all())
+        self.probabilities = found.shape[1] == 2 and positive and bool((found.sum(1) - 1).abs().max() < 1e-3)
+        # A net that was built from a checkpoint ends in a linear layer; one in an ONNX file may end in a sigmoid.
+        if isinstance(self.net, OnnxNet) and not self.probabilities and positive and bool((found <= 1).all()):
+            raise ValueError(
+                "its answers lie between 0 and 1 and may be probabilities or logits: say which with the setting "
+                "output=probabilities or output=logits"
+            )

@@ -27,6 +27,7 @@ class OnnxNet(nn.Module):
 
     Attributes:
         metadata: what the model says of itself, as metadata ``anigender.…``: input size and labels.
+        takes_bytes: it takes whole numbers, 0-255, which fractions of 0-1 are made into.
         variant: in words.
 
     Raises:
@@ -40,6 +41,7 @@ class OnnxNet(nn.Module):
         self.place = nn.Parameter(torch.zeros(1, device=device), requires_grad=False)
         self._model: OnnxModel | None = open_onnx(path, self.place.device)
         _, *sides = self._model.input.shape
+        self.takes_bytes = not self._model.input.dtype.is_floating_point
         self.last = sides[2] == 3 and sides[0] != 3  # channels last
         if not self.last and sides[0] not in (3, None):
             raise ValueError(
