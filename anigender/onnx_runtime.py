@@ -205,10 +205,13 @@ def _first_line(error: Exception) -> str:
 # -- looking into the file ---------------------------------------------------------------------------------------------
 
 
-def check_onnx(path: Path) -> None:
+def check_onnx(path: Path) -> list[Path]:
     """Look through a model file before onnxruntime is given it, in time and memory bounded by the file's own size.
 
     The file is a protocol buffer (onnx.proto3 of the ONNX project); only the fields that decide are read.
+
+    Returns:
+        The files beside it that hold weights of its, in order of their names; mostly none.
 
     Raises:
         FileNotFoundError, ValueError: see :func:`open_onnx`.
@@ -224,12 +227,13 @@ def check_onnx(path: Path) -> None:
             graphs = [field for field in fields if field[:2] == (7, 2)]
             if not any(field[:2] == (1, 0) for field in fields) or len(graphs) != 1:
                 raise _NotOnnx("it has no version or no graph")
-            _check_graph(path, stream, graphs[0], 0)
+            beside = set(_check_graph(path, stream, graphs[0], 0))
             for function in (field for field in fields if field[:2] == (25, 2)):
                 for node in (field for field in _inside(stream, function, MAXIMUM_NODES) if field[:2] == (7, 2)):
-                    _check_node(path, stream, node, 1)
+                    beside.update(_check_node(path, stream, node, 1))
         except _NotOnnx as error:
             raise ValueError(f"{path} is not a whole ONNX model ({error}); export or download it again") from error
+    return sorted(beside)
 
 
 class _NotOnnx(Exception):
@@ -293,18 +297,18 @@ def _texts(stream: BinaryIO, fields: Sequence[Field], number: int) -> list[str]:
     return [_text(stream, field) for field in fields if field[:2] == (number, 2)]
 
 
-def _check_graph(path: Path, stream: BinaryIO, graph: Field, depth: int) -> None:
-    """Nodes without loops, weights in the file itself or beside it."""
+def _check_graph(path: Path, stream: BinaryIO, graph: Field, depth: int) -> Iterator[Path]:
+    """Nodes without loops, weights in the file itself or beside it; the files of the latter."""
     if depth > 8:
         raise _NotOnnx("graphs inside graphs inside graphs")
     for field in _inside(stream, graph, 4 * MAXIMUM_NODES):
         if field[:2] == (1, 2):
-            _check_node(path, stream, field, depth)
+            yield from _check_node(path, stream, field, depth)
         elif field[:2] == (5, 2):
-            _check_tensor(path, stream, field)
+            yield from _check_tensor(path, stream, field)
 
 
-def _check_node(path: Path, stream: BinaryIO, node: Field, depth: int) -> None:
+def _check_node(path: Path, stream: BinaryIO, node: Field, depth: int) -> Iterator[Path]:
     """No loop; the graphs and tensors among its attributes as any other."""
     fields = _inside(stream, node, 4096)
     operator = "".join(_texts(stream, fields, 4))
@@ -313,13 +317,13 @@ def _check_node(path: Path, stream: BinaryIO, node: Field, depth: int) -> None:
     for attribute in (field for field in fields if field[:2] == (5, 2)):
         for inner in _inside(stream, attribute, 1 << 16):
             if inner[:2] == (6, 2):
-                _check_graph(path, stream, inner, depth + 1)
+                yield from _check_graph(path, stream, inner, depth + 1)
             elif inner[:2] == (5, 2):
-                _check_tensor(path, stream, inner)
+                yield from _check_tensor(path, stream, inner)
 
 
-def _check_tensor(path: Path, stream: BinaryIO, tensor: Field) -> None:
-    """Weights outside the file must be a file beside it."""
+def _check_tensor(path: Path, stream: BinaryIO, tensor: Field) -> Iterator[Path]:
+    """Weights outside the file must be a file beside it, which is given."""
     for field in _inside(stream, tensor, 1 << 16):
         if field[:2] != (13, 2):
             continue
@@ -333,3 +337,4 @@ def _check_tensor(path: Path, stream: BinaryIO, tensor: Field) -> None:
                 raise ValueError(f"{path} has its weights in {location}, which is not beside it; copy both files")
             if beside.stat().st_size > MAXIMUM_BYTES:
                 raise ValueError(f"{beside} has more than {MAXIMUM_BYTES:,} bytes")
+            yield beside

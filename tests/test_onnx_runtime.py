@@ -142,7 +142,7 @@ def test_weights_beside_the_model_are_asked_for_and_read(write: Writer, tmp_path
     with pytest.raises(ValueError, match="its weights in weights.bin, which is not beside it; copy both"):
         check_onnx(path)
     (tmp_path / "weights.bin").write_bytes(bytes(16))
-    check_onnx(path)
+    assert check_onnx(path) == [tmp_path / "weights.bin"] and check_onnx(write()) == []
 
 
 @pytest.mark.parametrize("content", [b"", b"\x08\x08", b"PK\x03\x04" + bytes(50), b"\x80\x02}.", bytes(range(256))])

@@ -12,13 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from click.testing import Result
+from torch import nn
 
 from anigender import folders
+from anigender.classify import load_classifier
+from anigender.classify.resnet import ResNet, Stage
 from anigender.cli.inputs import Inputs, Models
+from anigender.cli.resuming import identity, settings
 from anigender.pipeline import Pipeline
 from anigender.store import ResultStore
 from anigender.tables import rounded
+from anigender.weights import save_weights
 
 PEOPLE = {"a.png": "F", "b.png": "FM", "c.png": ".", "d.png": "MM", "sub/e.png": "f", "sub/g.png": "m"}
 
@@ -160,6 +166,39 @@ def test_results_of_other_settings_are_never_mixed(
         *arguments, *(["--min-detection", 0.35] if options[0] != "--min-detection" else []), *options, status=2
     )
     assert part in refused.stderr and "another file" in refused.stderr and refused.stdout == ""
+
+
+def test_what_a_net_was_built_with_is_a_setting(tmp_path: Path, painted: Pipeline) -> None:
+    torch.manual_seed(0)
+    head = nn.Sequential(nn.Linear(8, 6), nn.ReLU(), nn.Linear(6, 2))
+    net = ResNet([Stage(1, 8, 8)] * 4, False, width=8, head=head)
+    declared = {"input_size": "32", "margin": "1.2", "mean": "0,0,0", "std": "1,1,1"}
+    save_weights(tmp_path / "net.safetensors", net.state_dict(), {f"anigender.{k}": v for k, v in declared.items()})
+
+    def told(**given: str) -> dict[str, str]:
+        classifier = load_classifier(tmp_path / "net.safetensors", settings=given)
+        models = Models(classifier=str(tmp_path / "net.safetensors"))
+        return settings(Inputs((tmp_path,), False, 4, Pipeline(painted.detector, classifier), models))
+
+    plain = told()
+    assert told(head_activation="gelu") == {**plain, "classifier head_activation": "gelu"}
+    # Nothing is added where nothing is declared: stores of earlier versions can be gone on with.
+    assert "classifier head_activation" not in plain and "classifier stem" not in plain
+
+
+def test_weights_beside_an_onnx_model_are_part_of_what_it_is(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the package onnx writes the model of this test")
+    tensor = onnx.TensorProto(name="w", data_type=1, dims=[4], data_location=onnx.TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="weights.bin")
+    path = tmp_path / "net.onnx"
+    graph = onnx.helper.make_graph([], "graph", [], [], [tensor])
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    found = set()
+    for content in (bytes(16), bytes(15) + b"x"):
+        (tmp_path / "weights.bin").write_bytes(content)
+        found.add(identity(str(path), "classifier"))
+        assert identity(f"yolo:{path}", "detector") in found
+    assert len(found) == 2 and len({text.partition("+")[0] for text in found}) == 1
 
 
 @pytest.mark.parametrize(

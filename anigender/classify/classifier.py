@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..transfer import moved, on_device
 from .onnx_net import OnnxNet
-from .preprocessing import preprocessing
+from .preprocessing import PREFIX, preprocessing
 
 CHUNK = 256  # crops in one forward: bounds memory, and larger batches are no faster
 CHUNK_PIXELS = CHUNK * 96 * 96  # the same bound for nets with larger inputs
@@ -44,6 +44,7 @@ class Classifier:
         probabilities: the net gives probabilities rather than logits.
         mean, std, bgr: how crops are normalised, and whether their channels are turned round before.
         columns: the places of female and male among two outputs.
+        head_activation, stem: as declared for the building of the net; None where nothing is.
 
     Raises:
         ValueError: the metadata make no sense; see :func:`~.preprocessing.preprocessing`.
@@ -66,6 +67,7 @@ class Classifier:
         self.bgr = settings.bgr
         self.mean = settings.mean
         self.std = settings.std
+        self.head_activation, self.stem = (metadata.get(f"{PREFIX}{name}") for name in ("head_activation", "stem"))
 
     @property
     def device(self) -> torch.device:

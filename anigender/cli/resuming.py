@@ -12,6 +12,7 @@ import click
 from ..classify.known import known_file
 from ..digests import sha256
 from ..locate import resolve
+from ..onnx_runtime import check_onnx
 from ..sharding import Shard
 from ..store import ResultStore, StoreError
 from ..weights import ASSETS
@@ -79,20 +80,21 @@ def settings(inputs: Inputs) -> dict[str, str]:
     parts = {"detector": inputs.pipeline.detector, "classifier": inputs.pipeline.classifier}
     for kind, part in parts.items():
         name = str(getattr(inputs.models, kind))
-        found[kind] = f"{type(part).__name__} {_identity(name, kind)}"
+        found[kind] = f"{type(part).__name__} {identity(name, kind)}"
         for attribute, value in vars(part).items():
             if isinstance(value, (int, float, str, list, tuple)):
                 found[f"{kind} {attribute.strip('_')}"] = str(value)
     return found
 
 
-def _identity(name: str, kind: str) -> str:
-    """The digest of a model's file, or its name where it has none."""
+def identity(name: str, kind: str) -> str:
+    """The digest of a model's file and of those that hold weights beside it, or its name where it has no file."""
     short, file = EMBEDDED[kind]
     known = ASSETS / file if name in ("auto", short) else Path(resolve(name, kind))
     for path in (known, known_file(known), Path(str(known).partition(":")[2])):
         if path is not None and path.is_file():
-            return sha256(path)[:16]
+            beside = check_onnx(path) if path.suffix.lower() == ".onnx" or name.startswith("yolo:") else []
+            return "+".join(sha256(file)[:16] for file in (path, *beside))
     return name
 
 
