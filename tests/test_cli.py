@@ -145,6 +145,19 @@ def test_a_device_that_is_not_there_is_wrong_usage(tmp_path: Path, arguments: li
     assert "device 'cuda:99' cannot be used (" in " ".join(result.stderr.split())
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "gender", "--data", "{data}", "--classifier", "animeGender-dvgg-0.7"],
+        ["train", "gender", "--data", "{data}", "--output", "{data}/o.safetensors", "--from", "animeGender-dvgg-0.7"],
+    ],
+)
+def test_what_cannot_be_fetched_is_said_in_one_line(tmp_path: Path, arguments: list[str]) -> None:
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
+    result = CliRunner().invoke(main, [argument.format(data=tmp_path) for argument in arguments], env=offline)
+    assert result.exit_code == 2 and "HF_HUB_OFFLINE is set" in " ".join(result.stderr.split()), result.output
+
+
 # -- classify --------------------------------------------------------------------------------------------------------
 
 

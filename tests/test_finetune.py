@@ -134,6 +134,29 @@ def test_own_nets_learn_how_large_their_activations_get(tmp_path: Path, name: st
 
 
 @pytest.mark.parametrize(
+    ("weight", "calibration", "message"),
+    [
+        (float("nan"), (1.0, 0.0), "1 of its .* weights are not finite, fc.weight first"),
+        (float("-inf"), (1.0, 0.0), "weights are not finite"),
+        (0.1, (float("nan"), 0.0), "its calibration is nan and 0"),
+        (0.0, (1.0, 0.0), "broken numbers .it says the same of every picture.*b.safetensors was left as it was"),
+    ],
+)
+def test_a_broken_net_does_not_replace_a_good_one(
+    tmp_path: Path, weight: float, calibration: tuple[float, float], message: str
+) -> None:
+    model = read_trainable(written(tmp_path / "a.safetensors"))
+    output = tmp_path / "out" / "b.safetensors"
+    save_trained(model, 1.0, 0.0, output)
+    before = output.read_bytes()
+    with torch.no_grad():
+        last_layer(model.net).weight[:] = weight
+    with pytest.raises(ValueError, match=message):
+        save_trained(model, *calibration, output)
+    assert output.read_bytes() == before and [path.name for path in output.parent.iterdir()] == [output.name]
+
+
+@pytest.mark.parametrize(
     ("outputs", "more", "message"),
     [
         (1000, {}, "has 1000 outputs, two genders have 1 or 2: with --new-head its last layer is replaced"),
@@ -406,7 +429,7 @@ def test_the_command_trains_a_classifier_that_the_pipeline_takes(own: Path, tmp_
     assert result.exit_code == 0, result.output
     pipeline = anigender.load(classifier=out, device="cpu")
     assert pipeline.classifier.size == 32
-    assert (tmp_path / "look.html").is_file() and (tmp_path / "look.csv").is_file()
+    assert (tmp_path / "look.html").is_file() and (tmp_path / "look.suspects.csv").is_file()
 
 
 @pytest.mark.parametrize(
@@ -418,6 +441,8 @@ def test_the_command_trains_a_classifier_that_the_pipeline_takes(own: Path, tmp_
         (["--from", "nothing"], "classifier 'nothing' is neither a known name"),
         (["--recipe", "sgd-step", "--teacher", "FILE"], "--teacher is not for the recipe sgd-step"),
         (["--report-suspects", "no/where.html"], "--report-suspects: there is no folder no"),
+        (["--from", "FILE", "--report-suspects", "look.csv"], "look.csv is an HTML file"),
+        (["--output", "mine.onnx"], "mine.onnx is to hold weights: give it a name ending in .safetensors"),
     ],
 )
 def test_what_the_command_refuses(own: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -16,7 +16,7 @@ from anigender.datasets.picture import Picture
 from anigender.train.crops.crops import Crops
 from anigender.train.gender.learning import trusted
 from anigender.train.gender.outliers import LEAST_TRUST, MEMORY, LossHistory, trust, upper_heap
-from anigender.train.gender.suspects import report_suspects, suspects
+from anigender.train.gender.suspects import check_report, report_suspects, suspects
 
 
 def losses(count: int, wrong: int, seed: int = 0) -> np.ndarray:
@@ -102,6 +102,7 @@ def test_suspects_are_listed_with_pictures_and_without_tricks(tmp_path: Path) ->
     values[-6:] = np.linspace(2.0, 3.0, 6)
     names = [f"female/{i}.png" for i in range(count)]
     names[-1] = 'female/<script>alert("x")</script>,é.png'
+    names[-2] = "female/\udcff.png"  # no UTF-8
     pictures = [Picture(name, character=name, gender="female") for name in names]
     pixels = torch.randint(0, 256, (count, 4, 16, 16), dtype=torch.uint8)
     crops = Crops(pixels, torch.zeros(count, dtype=torch.int64), pictures)
@@ -113,11 +114,41 @@ def test_suspects_are_listed_with_pictures_and_without_tricks(tmp_path: Path) ->
     html = (tmp_path / "look.html").read_text(encoding="utf-8")
     assert "<script>" not in html and "my &amp; data" in html
     assert html.count("data:image/jpeg;base64,") == len(found) and "http" not in html
-    with (tmp_path / "look.csv").open(newline="", encoding="utf-8") as stream:
+    with (tmp_path / "look.suspects.csv").open(newline="", encoding="utf-8") as stream:
         rows = list(csv.DictReader(stream))
-    assert [row["file"] for row in rows] == [one.file for one in found]
-    stored = json.loads((tmp_path / "look.json").read_text(encoding="utf-8"))["suspects"]
+    assert [row["file"] for row in rows] == [one.file.replace("\udcff", r"\xff") for one in found]
+    stored = json.loads((tmp_path / "look.suspects.json").read_text(encoding="utf-8"))["suspects"]
     assert [row["file"] for row in stored] == [one.file for one in found] and "row" not in stored[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "others", "message"),
+    [
+        ("look.html", {}, ""),
+        ("list.csv", {}, "list.csv is an HTML file: give it a name ending in .html"),
+        ("net", {}, "net is an HTML file"),
+        ("no/where.html", {}, "there is no folder .*no"),
+        ("net.html", {"net.json": "{}", "net.csv": "file,gender\n", "net.safetensors": ""}, ""),
+        (
+            "look.html",
+            {"look.suspects.csv": "file,gender\n"},
+            "would replace .*look.suspects.csv, which is no such list",
+        ),
+        ("look.html", {"look.suspects.json": '{"margin": 1}'}, "would replace .*look.suspects.json"),
+    ],
+)
+def test_a_report_replaces_nothing_else(tmp_path: Path, name: str, others: dict[str, str], message: str) -> None:
+    for other, text in others.items():
+        (tmp_path / other).write_text(text)
+    if message:
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            check_report(tmp_path / name)
+        return
+    crops = Crops(torch.zeros(2, 4, 8, 8, dtype=torch.uint8), torch.tensor([0, 1]), [Picture("a"), Picture("b")])
+    for _ in range(2):  # its own are replaced
+        check_report(tmp_path / name)
+        report_suspects(tmp_path / name, suspects(LossHistory(2), crops), crops, tmp_path)
+    assert {other: (tmp_path / other).read_text() for other in others} == others
 
 
 def test_nobody_to_suspect_is_a_report_too(tmp_path: Path) -> None:

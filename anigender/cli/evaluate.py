@@ -152,7 +152,7 @@ def command(
             figures["gender"] = evaluate_gender(
                 data, pipeline, folders, by, stress=stress, everything=all_pictures, margins=margins
             )
-    except (ValueError, ImportError, RuntimeError, FileNotFoundError) as error:
+    except (ValueError, ImportError, RuntimeError, OSError) as error:
         raise click.UsageError(str(error)) from error
     if "detector" in figures:
         click.echo("\n".join(detector_table(figures["detector"])) + "\n")

@@ -40,9 +40,9 @@ COLUMNS = {
 
 def table(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], first: str = "") -> str:
     """Rows by name, with the named columns; names may hold anything."""
-    head = "".join(f"<th>{_text(title)}</th>" for title in (first, *columns.values()))
+    head = "".join(f"<th>{html_text(title)}</th>" for title in (first, *columns.values()))
     body = "".join(
-        f"<tr><td>{_text(name)}</td>" + "".join(f"<td>{_number(row[key])}</td>" for key in columns) + "</tr>"
+        f"<tr><td>{html_text(name)}</td>" + "".join(f"<td>{_number(row[key])}</td>" for key in columns) + "</tr>"
         for name, row in rows.items()
     )
     return f"<table><tr>{head}</tr>{body}</table>"
@@ -51,10 +51,10 @@ def table(rows: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str], fir
 def _number(value: Any) -> str:
     if isinstance(value, (tuple, list)):
         return " – ".join(_number(part) for part in value)
-    return f"{value:.3f}" if isinstance(value, float) else _text(value)
+    return f"{value:.3f}" if isinstance(value, float) else html_text(value)
 
 
-def _text(value: Any) -> str:
+def html_text(value: Any) -> str:
     """Anything as text of HTML; what would change the text around it, or is no character, is shown as an escape."""
     text = str(value).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
     return escape("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text))
@@ -105,13 +105,13 @@ def plot(
             parts += [f'<circle cx="{x}" cy="{y}" r="3" fill="{colour}"/>' for x, y in corners]
         top = SIDE - 16 * (len(lines) - i)
         parts.append(
-            f'<text x="{EDGE + SIDE - 8}" y="{top}" text-anchor="end" style="fill:{colour}">{_text(name)}</text>'
+            f'<text x="{EDGE + SIDE - 8}" y="{top}" text-anchor="end" style="fill:{colour}">{html_text(name)}</text>'
         )
-    parts.append(f'<text x="{EDGE + SIDE / 2}" y="{SIDE + 44}" text-anchor="middle">{_text(across)}</text>')
+    parts.append(f'<text x="{EDGE + SIDE / 2}" y="{SIDE + 44}" text-anchor="middle">{html_text(across)}</text>')
     middle = f"12,{10 + SIDE / 2}"
-    parts.append(f'<text transform="translate({middle}) rotate(-90)" text-anchor="middle">{_text(up)}</text>')
+    parts.append(f'<text transform="translate({middle}) rotate(-90)" text-anchor="middle">{html_text(up)}</text>')
     size = f'width="{EDGE + SIDE + 12}" height="{SIDE + 52}"'
-    return f'<figure><figcaption>{_text(title)}</figcaption><svg {size} role="img">{"".join(parts)}</svg></figure>'
+    return f'<figure><figcaption>{html_text(title)}</figcaption><svg {size} role="img">{"".join(parts)}</svg></figure>'
 
 
 def mistakes_sheet(data: Path, mistakes: Sequence[Mapping[str, Any]]) -> Image.Image | None:
@@ -141,7 +141,7 @@ def html_report(figures: Mapping[str, Any], title: str, sheet: Image.Image | Non
     female, male = figures["classes"]["female"], figures["classes"]["male"]
     (a, b), (c, d) = figures["confusion"]
     parts = [
-        f"<h1>{_text(title)}</h1>",
+        f"<h1>{html_text(title)}</h1>",
         f"<p>{found['count']} pictures in which a head is found, {figures['share_found']:.1%} of all. "
         f"Accuracy {figures['accuracy']:.3f}; calibration error {found['calibration_error']:.3f}; with every missed "
         f"head counted as a wrong answer, balanced accuracy {figures['all']['balanced_accuracy']:.3f}. "
@@ -195,7 +195,7 @@ def html_report(figures: Mapping[str, Any], title: str, sheet: Image.Image | Non
     }
     for heading, rows in sections.items():
         if rows:
-            parts += [f"<h2>{_text(heading)}</h2>", table(rows, COLUMNS)]
+            parts += [f"<h2>{html_text(heading)}</h2>", table(rows, COLUMNS)]
     if sheet is not None:
         parts.append("<h2>The surest mistakes</h2><p>What was said is wrong in every one of these.</p>")
         parts.append(embedded_image(sheet, "pictures with wrong answers"))
@@ -207,7 +207,7 @@ def html_report(figures: Mapping[str, Any], title: str, sheet: Image.Image | Non
 def page(title: str, body: str) -> str:
     """An HTML file with this title and these contents, which are HTML."""
     return (
-        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{_text(title)}</title>'
+        f'<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"><title>{html_text(title)}</title>'
         f"<style>{STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
 
@@ -217,4 +217,4 @@ def embedded_image(picture: Image.Image, description: str) -> str:
     stream = io.BytesIO()
     picture.save(stream, "JPEG", quality=85)
     encoded = base64.b64encode(stream.getvalue()).decode()
-    return f'<img alt="{escape(description)}" src="data:image/jpeg;base64,{encoded}">'
+    return f'<img alt="{html_text(description)}" src="data:image/jpeg;base64,{encoded}">'

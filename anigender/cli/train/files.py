@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import copying, to_output
+from .options import as_usage, copying, to_output
 
 
 @click.command("average")
@@ -21,10 +21,8 @@ def average(files: tuple[Path, ...], output: Path) -> None:
     """
     from ...train.averaging import average_files
 
-    try:
+    with as_usage():
         average_files(files, output)
-    except ValueError as error:
-        raise click.UsageError(str(error)) from error
 
 
 @click.command("ranges")
@@ -41,7 +39,5 @@ def ranges(**options: Any) -> None:
     """
     from ...train.ranges import measure
 
-    try:
+    with as_usage():
         measure(**options)
-    except (ValueError, FileNotFoundError) as error:
-        raise click.UsageError(str(error)) from error

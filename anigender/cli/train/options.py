@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from .. import REFUSALS
+
 _data = click.option(
     "--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder."
 )
+
+
+def _weights_file(context: click.Context, option: click.Parameter, value: Path) -> Path:
+    """A file to write weights to; one of another type by its name may be something else that is still needed."""
+    if value.suffix.lower() != ".safetensors":
+        raise click.BadParameter(f"{value} is to hold weights: give it a name ending in .safetensors")
+    return value
+
+
 to_output = click.option(
-    "--output", required=True, type=click.Path(path_type=Path, dir_okay=False), help="The .safetensors to write."
+    "--output",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    callback=_weights_file,
+    help="The .safetensors to write.",
 )
 
 
@@ -56,9 +72,21 @@ def copying(command: Callable[..., Any]) -> Callable[..., Any]:
 resume = click.option("--resume", is_flag=True, help="Go on from the checkpoint beside OUTPUT.")
 
 
+@contextmanager
+def as_usage() -> Iterator[None]:
+    """A block in which what cannot be done is a wrong usage: data, options, packages, what cannot be fetched.
+
+    What a disk refuses is told by the group of all commands.
+    """
+    try:
+        yield
+    except (ValueError, ImportError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            raise
+        raise click.UsageError(str(error)) from error
+
+
 def run(train: Callable[[Any], Any], options: type, values: dict[str, Any]) -> None:
     """Train with those options that are given; what cannot be done is a wrong usage."""
-    try:
+    with as_usage():
         train(options(**{name: value for name, value in values.items() if value is not None}))
-    except (ValueError, FileNotFoundError) as error:
-        raise click.UsageError(str(error)) from error

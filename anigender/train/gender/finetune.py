@@ -20,7 +20,7 @@ from ..crops.views import cache_shape, plain_views
 from .file import SHOWN, calibrated
 from .learning import Learning, Plan, judged
 from .recipes import RECIPES
-from .suspects import report_suspects, suspects
+from .suspects import check_report, report_suspects, suspects
 from .trainable import Trainable, read_trainable, save_trained
 
 log = logging.getLogger("anigender")
@@ -87,6 +87,8 @@ def finetune(options: Options) -> dict[str, float]:
     Raises:
         ValueError, FileNotFoundError: something that is given does not do; the message says what.
     """
+    if options.suspects is not None:
+        check_report(options.suspects)
     torch.manual_seed(options.seed)  # a new last layer is drawn
     model = read_trainable(options.start, options.settings, options.new_head, options.device)
     options.output.parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import math
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +16,7 @@ from torch import Tensor, nn
 from ...classify import SETTINGS, Classifier, classifier_file, read_classifier, read_net
 from ...classify.gendernet import GenderNet
 from ...classify.preprocessing import PREFIX, REQUIRED
+from ...files import atomic_write_bytes
 from ...inference import placed
 from ...locate import resolve
 from ...quantised import written
@@ -125,13 +128,15 @@ def save_trained(
         model: what learned.
         temperature, bias: of :func:`anigender.evaluate.metrics.fit_calibration`. The bias goes into the last layer,
             the temperature into the metadata, where a reader finds it.
-        output: the file; it is read again to see that it answers.
+        output: the file; it is replaced when the new one was read again and answers.
         shown: gives crops ``[N, 3, S, S]`` in 0-1 by which a net of this project's own architecture learns how large
             its activations get; without, CPUs compute in floats.
 
     Raises:
-        ValueError: the net learned nothing but broken numbers.
+        ValueError: the net learned nothing but broken numbers; the file stays as it was.
     """
+    if not math.isfinite(temperature) or not math.isfinite(bias):
+        raise _broken(output, f"its calibration is {temperature:g} and {bias:g}")
     net = copy.deepcopy(model.net).cpu().eval()
     last = last_layer(net)
     male = model.classifier.columns[1]
@@ -143,11 +148,27 @@ def save_trained(
         else:
             last.bias[male] += bias
     state = {name: _halved(value) for name, value in net.state_dict().items() if not name.endswith("batches_tracked")}
+    if wrong := [name for name, value in state.items() if not bool(value.isfinite().all())]:
+        raise _broken(output, f"{len(wrong)} of its {len(state)} weights are not finite, {wrong[0]} first")
     metadata = model.metadata | {PREFIX + "temperature": f"{temperature:.4f}"}
-    save_weights(output, state, metadata)
-    classifier = read_classifier(output, "cpu", torch.float32)
-    if shown is not None and isinstance(net, GenderNet):
-        save_weights(output, state, metadata | written(of_classifier(classifier, [shown()])))
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as folder:
+        made = Path(folder) / output.name
+        save_weights(made, state, metadata)
+        try:
+            classifier = read_classifier(made, "cpu", torch.float32)
+        except ValueError as error:
+            raise _broken(output, str(error).removeprefix(f"{made}: ")) from error
+        if shown is not None and isinstance(net, GenderNet):
+            save_weights(made, state, metadata | written(of_classifier(classifier, [shown()])))
+        contents = made.read_bytes()
+    atomic_write_bytes(output, contents)
+
+
+def _broken(output: Path, why: str) -> ValueError:
+    return ValueError(
+        f"the net learned nothing but broken numbers ({why}), {output} was left as it was: try a lower --learning-rate"
+    )
 
 
 def _halved(value: Tensor) -> Tensor:
