@@ -80,11 +80,15 @@ def _figures(figures: Mapping[str, Any] | None) -> list[str]:
     rows = {"head found": figures["found"], "a missed head counted as wrong": figures["all"]}
     lines = _table(rows)
     low, high = figures["intervals"]["balanced_accuracy"]
-    lines += ["", f"By bootstrap over characters the balanced accuracy lies between {low:.3f} and {high:.3f} (95 %)."]
+    if _absent(low) or _absent(high):
+        lines += ["", "The pictures were of one gender, so that nothing is said of the balanced accuracy."]
+    else:
+        within = f"between {low:.3f} and {high:.3f}"
+        lines += ["", f"By bootstrap over characters the balanced accuracy lies {within} (95 %)."]
     for key, heading in SECTIONS.items():
         if figures.get(key):
             lines += ["", f"### {heading}", "", *_table(figures[key])]
-    if "stress_loss" in figures:
+    if not _absent(figures.get("stress_loss")):
         lines += ["", f"Lost on average in worse pictures: {figures['stress_loss']:.3f}."]
     return lines
 
@@ -101,8 +105,13 @@ def _table(rows: Mapping[str, Mapping[str, Any]]) -> list[str]:
     ]
 
 
+def _absent(value: Any) -> bool:
+    """Whether a figure is one that could not be told; JSON has no NaN."""
+    return value is None or value != value
+
+
 def _number(value: Any) -> str:
-    if value is None or value != value:
+    if _absent(value):
         return "-"
     return f"{value:.3f}" if isinstance(value, float) else str(value)
 

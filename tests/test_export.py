@@ -214,6 +214,16 @@ def test_figures_of_something_else_are_refused(tmp_path: Path, source: Path, con
     assert not Path(output).exists()
 
 
+@pytest.mark.parametrize("nothing", [None, float("nan")])
+def test_figures_of_one_gender_make_a_card(source: Path, nothing: float | None) -> None:
+    one = FIGURES | {"balanced_accuracy": nothing, "male_recall": nothing}
+    figures = {"found": one, "all": one, "intervals": {"balanced_accuracy": [nothing, nothing]}, "stress_loss": nothing}
+    facts = {"format": "onnx", "parameters": 3, "bytes": 4, "difference": 0.0}
+    card = model_card("a", "b", load_classifier(source), facts, figures)
+    assert "| head found | - | 0.500 | - | 0.100 | 8 |" in card
+    assert "were of one gender" in card and "Lost on average" not in card
+
+
 def test_a_card_without_figures_says_so(source: Path) -> None:
     facts = {"format": "onnx", "difference": 2e-7, "bytes": 10, "input_size": SIZE, "parameters": 5}
     card = model_card("a`b\n.onnx", "<b>", load_classifier(source), facts, None)
