@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 
 from anigender.cli import COMMANDS, main
+from anigender.cli.filter import is_there, place
 
 PEOPLE = {"a.png": "F", "b.png": "FM", "c.png": ".", "d.png": "MM", "e.png": "f", "sub/g.png": "m"}
 
@@ -156,6 +157,13 @@ def test_what_cannot_be_fetched_is_said_in_one_line(tmp_path: Path, arguments: l
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path / "home")}
     result = CliRunner().invoke(main, [argument.format(data=tmp_path) for argument in arguments], env=offline)
     assert result.exit_code == 2 and "HF_HUB_OFFLINE is set" in " ".join(result.stderr.split()), result.output
+
+
+@pytest.mark.parametrize("what", [[], ["all"], ["detector"]])
+def test_a_folder_that_detectors_cannot_be_measured_by(tmp_path: Path, what: list[str]) -> None:
+    result = CliRunner().invoke(main, ["evaluate", *what, "--data", str(tmp_path), "--device", "cpu"])
+    said = " ".join(result.stderr.split())
+    assert result.exit_code == 2 and "holds no detection/boxes.csv" in said and "`anigender evaluate gender" in said
 
 
 # -- classify --------------------------------------------------------------------------------------------------------
@@ -441,6 +449,62 @@ def test_moved_links_lead_where_they_led(anigender: Callable[..., Result], folde
     [link] = (tmp_path / "out" / "deep").iterdir()
     assert link.is_symlink() and link.resolve() == (folder / "a.png").resolve()
     assert not list(links.iterdir()) and (folder / "a.png").exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+@pytest.mark.parametrize("hard_links", [True, False], ids=["", "no hard links"])
+@pytest.mark.parametrize("action", ["copy", "move", "link"])
+@pytest.mark.parametrize("same", [True, False])
+def test_what_arrives_meanwhile_is_not_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, same: bool, hard_links: bool
+) -> None:
+    source, target = tmp_path / "in.png", tmp_path / "out" / "a.png"
+    source.write_bytes(b"mine")
+
+    def meddling(source: Path, target: Path) -> bool:
+        monkeypatch.setattr("anigender.cli.filter.is_there", is_there)
+        found = is_there(source, target)
+        target.write_bytes(b"mine" if same else b"another's")
+        return found
+
+    monkeypatch.setattr("anigender.cli.filter.is_there", meddling)
+    if not hard_links:
+        monkeypatch.setattr(os, "link", lambda *names: (tmp_path / "absent").stat())  # raises an OSError
+    if same:
+        place(source, target, action)
+        assert source.exists() == (action != "move")
+    else:
+        with pytest.raises(FileExistsError, match="exists already and differs; nothing was overwritten"):
+            place(source, target, action)
+        assert source.read_bytes() == b"mine"
+    assert target.read_bytes() == (b"mine" if same else b"another's")
+    assert os.listdir(tmp_path / "out") == ["a.png"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+@pytest.mark.parametrize("hard_links", [True, False], ids=["", "no hard links"])
+@pytest.mark.parametrize("action", ["copy", "move"])
+def test_placing_where_there_are_no_hard_links(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, action: str, hard_links: bool
+) -> None:
+    source, target = tmp_path / "in.png", tmp_path / "out" / "a.png"
+    source.write_bytes(b"mine")
+    os.utime(source, (1, 1))
+    if not hard_links:
+        monkeypatch.setattr(os, "link", lambda *names: (tmp_path / "absent").stat())  # raises an OSError
+    place(source, target, action)
+    assert target.read_bytes() == b"mine" and target.stat().st_mtime == 1 and target.stat().st_nlink == 1
+    assert os.listdir(tmp_path / "out") == ["a.png"] and source.exists() == (action == "copy")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="links need rights elsewhere")
+def test_a_move_that_was_killed_between_its_two_names_goes_on(tmp_path: Path) -> None:
+    source = tmp_path / "in.png"
+    source.write_bytes(b"mine")
+    (tmp_path / "out").mkdir()
+    os.link(source, tmp_path / "out" / "a.png")
+    place(source, tmp_path / "out" / "a.png", "move")
+    assert not source.exists() and (tmp_path / "out" / "a.png").read_bytes() == b"mine"
 
 
 CAPTIONED = {"a.txt": b"1girl", "b.txt": b"1girl, 1boy", "e.TXT": b"other", "sub/g.txt": b"1boy"}

@@ -44,7 +44,7 @@ from anigender.train.gender import file as gender_file
 from anigender.train.heads import detector, pools, verifier
 from anigender.train.heads.composites import Composer, CutOut
 from anigender.train.heads.patterns import patterns
-from anigender.weights import ASSETS, read_weights
+from anigender.weights import ASSETS, read_weights, save_weights
 
 # -- composites ------------------------------------------------------------------------------------------------------
 
@@ -809,6 +809,24 @@ def test_calibrating_changes_confidences_and_nothing_else(tiny: Path, tmp_path: 
     assert {name for name in told if told[name] != tells[name]} <= {"anigender.temperature"}
     first, second = before["fc.bias"].float(), after["fc.bias"].float()
     assert float(first[0]) == float(second[0])
+
+
+def test_only_files_of_the_own_architecture_are_calibrated(tmp_path: Path) -> None:
+    source = tmp_path / "other.safetensors"
+    save_weights(source, {"conv1.weight": torch.zeros(1), "fc.weight": torch.zeros(2, 1)}, {})
+    with pytest.raises(ValueError, match="other.safetensors is not of the embedded classifier's architecture"):
+        gender_file.calibrate(tmp_path, source, tmp_path / "out.safetensors")
+
+
+@pytest.mark.parametrize(("hold_out", "known"), [(("Game0",), "game0, game1"), (("game1", "game2"), "game0, game1")])
+def test_a_misspelt_folder_to_hold_out_is_refused(
+    tiny: Path, tmp_path: Path, hold_out: tuple[str, ...], known: str
+) -> None:
+    with pytest.raises(
+        ValueError, match=f"the folder '{hold_out[-1]}' to hold out is none of gender/; there are {known}$"
+    ):
+        crops.labelled_crops(tiny, "auto", tmp_path, hold_out)
+    assert not list(tmp_path.glob("crops-*"))
 
 
 def test_teachers_are_averaged(tmp_path: Path) -> None:

@@ -146,6 +146,11 @@ def command(
         raise click.UsageError("--by, --stress, --margins and --report are about gender: evaluate gender, or all")
     try:
         pipeline = load(detector, classifier, device)
+        if what != "gender" and not (data / "detection" / "boxes.csv").is_file():
+            raise click.UsageError(
+                f"{printable(data)} holds no detection/boxes.csv, by which detectors are measured; "
+                f"`anigender evaluate gender --data {printable(data)}` measures the classifier alone"
+            )
         if what in ("all", "detector"):
             figures["detector"] = evaluate_detector(data, pipeline.detector)
         if what in ("all", "gender"):

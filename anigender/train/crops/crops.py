@@ -106,9 +106,14 @@ def labelled_crops(
         size, margin: of the crops.
 
     Raises:
-        ValueError: a gender is missing on one of the two sides; the message says what to do.
+        ValueError: a gender is missing on one of the two sides, or there is no folder of that name; the message says
+            what to do.
     """
     pictures = read_pictures(data)
+    folders = {picture.folder for picture in pictures} - {""}
+    if unknown := [name for name in hold_out if name not in folders]:
+        known = ", ".join(sorted(folders)) or "no folders, since these pictures are in no gender/"
+        raise ValueError(f"the folder {unknown[0]!r} to hold out is none of gender/; there are {known}")
     for picture in pictures:
         picture.split = "val" if picture.folder in hold_out else picture.split
     require_both(pictures, "")

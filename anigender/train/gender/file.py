@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...classify import Classifier
-from ...classify.gendernet import GenderNet, build
+from ...classify.gendernet import GenderNet, build, matches
 from ...evaluate.metrics import fit_calibration
 from ...images import OUTSIDES, larger_where_cut
 from ...inference import mixed_precision, placed, ready
@@ -81,8 +81,17 @@ def calibrated(logits: Tensor, temperature: float, bias: float) -> Tensor:
 
 
 def calibrate(data: Path, source: Path, output: Path, detector: str = "auto", device: str = "cpu") -> None:
-    """Fit the temperature and bias of a gender net's file anew on ``val``, as after averaging several."""
+    """Fit the temperature and bias of a gender net's file anew on ``val``, as after averaging several.
+
+    Raises:
+        ValueError: the file holds another net than the embedded one's architecture.
+    """
     tensors, metadata = read_weights(source)
+    if not matches(tensors):
+        raise ValueError(
+            f"{source} is not of the embedded classifier's architecture, whose files alone are calibrated anew; "
+            "`anigender train gender --from` calibrates whatever it trains"
+        )
     net, framing = placed(build(tensors).eval(), device), framing_of(metadata)
     _, judge = labelled_crops(data, detector, output.parent)
     calibration = fit_calibration(answers(net, judge.pixels, judge.extents, device, framing), judge.labels)
