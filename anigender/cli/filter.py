@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import filecmp
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,6 @@ from pathlib import Path
 import click
 
 from ..captions import caption_path
-from ..files import atomic_file
 from ..folders import SUFFIXES
 from ..routing import select
 from ..rules import NAMES, PRESETS, RuleError, compile_rule
@@ -40,32 +41,86 @@ def place(source: Path, target: Path, action: str, leave: bool = False) -> None:
     remove = action == "move" and not leave
     target.parent.mkdir(parents=True, exist_ok=True)
     if is_there(source, target):
-        if remove and not os.path.samefile(source, target):
+        if remove and not holds(source, target):
             source.unlink()
         return
-    if action == "link":
-        try:
+    try:
+        put(source, target, action, remove)
+    except FileExistsError:  # by another process, since it was asked for
+        place(source, target, action, leave)
+
+
+def put(source: Path, target: Path, action: str, remove: bool) -> None:
+    """Copy, move or link one file to where nothing is; ``remove`` the source of a move.
+
+    Raises:
+        FileExistsError: something has the target's name.
+        OSError: it could not be done.
+    """
+    try:
+        if action == "link":
             target.symlink_to(source.resolve())
-        except OSError:  # no right to make symbolic links, as on many Windows machines
-            os.link(source, target)
-        return
-    if action == "move":
-        try:
-            if source.is_symlink():  # a relative one would lead elsewhere from there
-                target.symlink_to(Path(os.path.abspath(source.parent), os.readlink(source)))
-                if remove:
-                    source.unlink()
-                return
+            return
+        if action == "move" and source.is_symlink():  # a relative one would lead elsewhere from there
+            target.symlink_to(Path(os.path.abspath(source.parent), os.readlink(source)))
             if remove:
-                os.rename(source, target)
-                return
-        except OSError:  # another file system
-            pass
-    with source.open("rb") as reader, atomic_file(target) as writer:
-        shutil.copyfileobj(reader, writer)
+                source.unlink()
+            return
+        if remove:
+            rename(source, target)
+            return
+    except FileExistsError:
+        raise
+    except OSError:  # no right to make symbolic links, as on many Windows machines; or another file system
+        if action == "link":
+            os.link(source, target)
+            return
+    temporary = target.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with source.open("rb") as reader, temporary.open("xb") as writer:
+            shutil.copyfileobj(reader, writer)
+        rename(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
     shutil.copystat(source, target)
     if remove:
         source.unlink()
+
+
+def rename(source: Path, target: Path) -> None:
+    """Give a file another name, unless that is taken, which ``os.rename`` would not mind on POSIX.
+
+    Raises:
+        FileExistsError: something has the target's name.
+        OSError: it could not be done, as from one file system to another.
+    """
+    if os.name == "nt":
+        os.rename(source, target)
+        return
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno == errno.EXDEV:
+            raise
+        # No hard links here, as on exFAT: the name is taken first, and what is renamed replaces that.
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        try:
+            os.replace(source, target)
+        except BaseException:
+            target.unlink()
+            raise
+        return
+    source.unlink()
+
+
+def holds(source: Path, target: Path) -> bool:
+    """Whether a target is, or leads to, the source itself, which must stay then; another hard link of it does not."""
+    if not os.path.samefile(source, target):
+        return False
+    return os.path.realpath(source) == os.path.realpath(target) or os.stat(source).st_nlink < 2
 
 
 def is_there(source: Path, target: Path) -> bool:
