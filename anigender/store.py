@@ -60,8 +60,8 @@ class Stamp:
 
     @classmethod
     def of(cls, status: os.stat_result) -> Stamp:
-        """The stamp of a file with this status."""
-        return cls(status.st_size, status.st_mtime_ns)
+        """The stamp of a file with this status; a time that SQLite's 64 bits cannot hold (from 2262 on) goes round."""
+        return cls(status.st_size, (status.st_mtime_ns + (1 << 63)) % (1 << 64) - (1 << 63))
 
 
 class ResultStore:

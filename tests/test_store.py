@@ -38,6 +38,23 @@ def same(one: Faces | None, other: Faces | None) -> bool:
     return all(torch.equal(getattr(one, name), getattr(other, name)) for name in arrays)
 
 
+@pytest.mark.parametrize(
+    ("nanoseconds", "kept"),
+    [(5, 5), (-5, -5), (2**63 - 1, 2**63 - 1), (2**63, -(2**63)), (2**63 + 7, 7 - 2**63)],
+)
+def test_a_time_in_the_far_future_is_kept(tmp_path: Path, nanoseconds: int, kept: int) -> None:
+    path = tmp_path / "a.png"
+    path.write_bytes(b"")
+    os.utime(path, ns=(0, nanoseconds))
+    if path.stat().st_mtime_ns != nanoseconds:
+        pytest.skip("this file system has no such times")
+    stamp = Stamp.of(path.stat())
+    assert stamp.modified_ns == kept
+    with ResultStore(tmp_path / "store") as store:
+        store.put(Result(path, (50, 60), faces(1)), stamp)
+        assert store.get(path, stamp) is not None and store.get(path, Stamp(0, kept - 1 if kept > 0 else 1)) is None
+
+
 number = st.floats(-1e5, 1e5, width=32)
 
 
