@@ -15,6 +15,8 @@ from PIL import Image
 
 from anigender.cli import COMMANDS, main
 from anigender.cli.filter import is_there, place
+from anigender.cli.inputs import Inputs, Models
+from anigender.pipeline import Pipeline
 
 PEOPLE = {"a.png": "F", "b.png": "FM", "c.png": ".", "d.png": "MM", "e.png": "f", "sub/g.png": "m"}
 
@@ -398,6 +400,17 @@ def test_captions_that_a_glob_gave_are_failures_of_their_own(anigender: Callable
 
 
 # -- filter ----------------------------------------------------------------------------------------------------------
+
+
+def test_where_pictures_are_kept_does_not_change_during_a_run(tmp_path: Path, painted: Pipeline) -> None:
+    (tmp_path / "in" / "sub").mkdir(parents=True)
+    (tmp_path / "a.png").write_bytes(b"")
+    inputs = Inputs((tmp_path / "a.png", tmp_path / "in"), True, 4, painted, Models())
+    picture = tmp_path / "in" / "sub" / "b.png"
+    assert [inputs.relative(path) for path in (tmp_path / "a.png", picture)] == [Path("a.png"), Path("sub/b.png")]
+    (tmp_path / "in" / "sub").rmdir()
+    (tmp_path / "in").rmdir()
+    assert inputs.relative(picture) == Path("sub/b.png")
 
 
 def test_copying_what_fits(anigender: Callable[..., Result], folder: Path, tmp_path: Path) -> None:

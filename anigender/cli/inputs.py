@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -207,10 +208,15 @@ class Inputs:
 
     def relative(self, path: Path) -> Path:
         """A path below the given folder that holds it; the bare name for files given themselves."""
-        for given in self.paths:
-            if given.is_dir() and path.is_relative_to(given):
-                return path.relative_to(given)
+        for folder in self._folders:
+            if path.is_relative_to(folder):
+                return path.relative_to(folder)
         return Path(path.name)
+
+    @cached_property
+    def _folders(self) -> list[Path]:
+        """The PATHs that are folders: asked for once, and not for every picture."""
+        return [given for given in self.paths if given.is_dir()]
 
     def fail(self, path: Path, reason: str) -> None:
         """Note that a file could not be done; the rest goes on."""
