@@ -89,6 +89,18 @@ def test_one_line_for_each_picture(anigender, trained: Path, tmp_path: Path) -> 
     assert lines((tmp_path / "o.jsonl").read_text("utf-8")) == found
 
 
+@pytest.mark.parametrize("command", ["quality", "filter"])
+def test_large_pictures_make_small_batches(
+    anigender, trained: Path, colour_encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    draw(tmp_path / "new", 5, 1, seed=5)  # of 20 x 20
+    monkeypatch.setattr(f"anigender.cli.{'scoring' if command == 'filter' else command}.AHEAD_PIXELS", 700)
+    rule = ("--rule", "red_sky > 0.5", "--action", "list") if command == "filter" else ()
+    colour_encoder.calls.clear()
+    result = anigender(command, tmp_path / "new", "--head", trained, "--batch", "100", *rule)
+    assert len(result.stdout.splitlines()) == 5 and colour_encoder.calls == [2, 2, 1]
+
+
 def test_train_predict_correct_repeat(anigender, trained: Path, classes: Path, colour_encoder, tmp_path: Path) -> None:
     new = draw(tmp_path / "new", 8, 0.5, seed=9)
     anigender("quality", tmp_path / "new", "--head", trained, "--sort-to", tmp_path / "sorted")

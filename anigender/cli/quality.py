@@ -11,7 +11,7 @@ import click
 import torch
 
 from ..files import atomic_file, is_name
-from ..folders import decoded
+from ..folders import AHEAD_PIXELS, decoded
 from ..quality import Scorer
 from ..records import line, text_of
 from .filter import ACTIONS, place
@@ -116,9 +116,12 @@ def _scored(
                 yield path, pixels, row, top
         waiting.clear()
 
+    area = 0
     for path, outcome in decoded(found, ahead=2 * batch):
         waiting.append((path, outcome))
-        if len(waiting) == batch:
+        area += 0 if isinstance(outcome, str) else outcome.shape[0] * outcome.shape[1]
+        if len(waiting) == batch or area >= AHEAD_PIXELS:
             yield from flush()
+            area = 0
     if waiting:
         yield from flush()

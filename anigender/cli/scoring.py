@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..folders import Result
+from ..folders import AHEAD_PIXELS, Result
 from ..quality import COMBINATIONS, Scorer, load_encoder, load_head
 
 
@@ -53,7 +53,7 @@ def with_scores(
     Args:
         results: with their pixels, where there is a scorer.
         scorer: what scores them.
-        batch: pictures at once.
+        batch: pictures at once; fewer of large ones, which are held until then.
     """
     waiting: list[Result] = []
 
@@ -64,8 +64,11 @@ def with_scores(
             yield result, {} if result.pixels is None or scorer is None else next(rows)
         waiting.clear()
 
+    area = 0
     for result in results:
         waiting.append(result)
-        if scorer is None or len(waiting) == batch:
+        area += 0 if result.pixels is None else result.pixels.shape[0] * result.pixels.shape[1]
+        if scorer is None or len(waiting) == batch or area >= AHEAD_PIXELS:
             yield from flush()
+            area = 0
     yield from flush()
