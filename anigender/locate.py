@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from .digests import DigestRecord, check_digest
+from .digests import DigestRecord, check_digest, sha256
 from .downloads import Hub, by_hand, fetch
 from .known_models import MODELS, KnownFile, KnownModel, find_model, similar_names
 from .weights import ASSETS
@@ -125,9 +125,26 @@ def check(model: KnownModel, paths: Sequence[Path], hub: Hub, commit: str = "", 
     """
     record = record_of(hub)
     return [
-        check_digest(path, f"{model.name}/{file.pattern}", record, file.sha256, commit, accept)
+        check_digest(path, _key(model, file, path, record), record, file.sha256, commit, accept)
         for file, path in zip(model.files, paths, strict=True)
     ]
+
+
+def _key(model: KnownModel, file: KnownFile, path: Path, record: DigestRecord) -> str:
+    """Under which name the digest of a file is written down: each alternative of a pattern is a file of its own.
+
+    Earlier versions wrote one down under the whole pattern: that counts for the file that it is of.
+    """
+    keys = _keys(model, file)
+    whole, fitting = keys[-1], [key for key in keys if KnownFile(key.rpartition("/")[2]).fits(path.name)]
+    own = fitting[0] if fitting else whole
+    former = record.get(whole) if record.get(own) is None else None
+    return whole if former is not None and former.sha256 == sha256(path) else own
+
+
+def _keys(model: KnownModel, file: KnownFile) -> list[str]:
+    """The names of a file's alternatives in the record, and last that of its whole pattern."""
+    return [f"{model.name}/{pattern}" for pattern in (*file.pattern.split("|"), file.pattern)]
 
 
 def record_of(hub: Hub) -> DigestRecord:
@@ -136,17 +153,21 @@ def record_of(hub: Hub) -> DigestRecord:
 
 
 def _trusted(model: KnownModel, hub: Hub) -> KnownModel:
-    """The model with the digests that were written down, so that another file is not even put into place."""
+    """The model with the digests that were written down, so that another file is not even put into place.
+
+    Of alternatives the repository says which it has: those are checked when they are there.
+    """
     record = record_of(hub)
-    known = [record.get(f"{model.name}/{file.pattern}") for file in model.files]
+    known = [None if "|" in file.pattern else record.get(_keys(model, file)[0]) for file in model.files]
     files = zip(model.files, known, strict=True)
     return replace(model, files=tuple(replace(f, sha256=f.sha256 or (k.sha256 if k else None)) for f, k in files))
 
 
 def _commit(model: KnownModel, hub: Hub) -> str:
     """The commit that a model was first fetched from: its revision is pinned by that."""
-    known = record_of(hub).get(f"{model.name}/{model.files[0].pattern}")
-    return known.commit if known is not None else ""
+    record = record_of(hub)
+    known = [record.get(key) for key in _keys(model, model.files[0])]
+    return next((one.commit for one in known if one is not None and one.commit), "")
 
 
 def _in_folders(model: KnownModel, folders: Sequence[Path]) -> list[Path] | None:

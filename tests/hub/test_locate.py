@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -119,6 +120,28 @@ def test_a_file_in_a_folder_is_trusted_once(server, hub, known, tmp_path) -> Non
     (tmp_path / "head.safetensors").write_bytes(b"another")
     with pytest.raises(ValueError, match="not the file that was trusted"):
         locate("head-1", [tmp_path], hub=hub)
+
+
+def test_each_published_form_of_a_model_is_trusted_by_itself(hub, tmp_path) -> None:
+    model = MODELS["clip-vit-large-patch14"]
+    record = locating.record_of(hub)
+    forms = {"model.safetensors": b"the one", "pytorch_model.bin": b"the other"}
+    folders = {}
+    for name, contents in forms.items():
+        folders[name] = tmp_path / name.partition(".")[0] / model.name
+        folders[name].mkdir(parents=True)
+        (folders[name] / name).write_bytes(contents)
+        (folders[name] / "config.json").write_bytes(b"{}")
+    earlier = f"{model.name}/model.safetensors|pytorch_model.bin"
+    record.put(earlier, hashlib.sha256(forms["pytorch_model.bin"]).hexdigest(), "1" * 40)
+    for name in ("pytorch_model.bin", "model.safetensors", "pytorch_model.bin"):
+        assert locate_files(model, [folders[name]], hub) == [folders[name] / name, folders[name] / "config.json"]
+    assert record.get(f"{model.name}/model.safetensors") is not None
+    assert record.get(f"{model.name}/pytorch_model.bin") is None, "known under its former name"
+    assert locating._commit(model, hub) == "1" * 40
+    (folders["model.safetensors"] / "model.safetensors").write_bytes(b"another")
+    with pytest.raises(ValueError, match="not the file that was trusted"):
+        locate_files(model, [folders["model.safetensors"]], hub)
 
 
 def test_embedded_models_need_neither_cache_nor_network(monkeypatch) -> None:
