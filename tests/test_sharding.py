@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -37,3 +40,34 @@ def test_parts_are_about_equal() -> None:
 def test_what_is_no_part(text: str) -> None:
     with pytest.raises(ValueError, match="PART/PARTS: expected 1/8"):
         Shard.parse(text)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the plan's script is for a POSIX shell")
+@pytest.mark.parametrize(
+    ("mounted", "ended", "status", "answered"),
+    [
+        ("missing", 0, 3, False),
+        ("empty", 0, 3, False),
+        ("full", 0, 0, True),
+        ("full", 1, 0, True),
+        ("full", 2, 2, True),
+    ],
+)
+def test_the_plans_script_marks_no_part_as_done_without_the_mount(
+    tmp_path: Path, mounted: str, ended: int, status: int, answered: bool
+) -> None:
+    text = (Path(__file__).resolve().parents[1] / "docs" / "scale.md").read_text(encoding="utf-8")
+    [script] = re.findall(r"```\n(#!/bin/sh\n# part.sh\n.*?)```", text, re.DOTALL)
+    for name in ("answers", "logs", "bin"):
+        (tmp_path / name).mkdir()
+    if mounted != "missing":
+        (tmp_path / "shards").mkdir()
+    if mounted == "full":
+        (tmp_path / "shards" / "a.tar").write_bytes(b"")
+    program = tmp_path / "bin" / "anigender"
+    program.write_text(f'#!/bin/sh\nwhile [ $# -gt 1 ]; do shift; done\n: > "$1"\nexit {ended}\n')
+    program.chmod(0o755)
+    (tmp_path / "part.sh").write_text(script.replace("/mnt", str(tmp_path)).replace("/scratch", str(tmp_path)))
+    environment = {**os.environ, "PATH": f"{program.parent}:{os.environ['PATH']}", "SLURM_ARRAY_TASK_ID": "7"}
+    assert subprocess.run(["sh", tmp_path / "part.sh"], env=environment, timeout=60).returncode == status
+    assert (tmp_path / "answers" / "7.parquet").exists() == answered
