@@ -76,6 +76,8 @@ def test_version() -> None:
     [
         (["nonsense"], "No such command"),
         (["classify"], "PATH..."),
+        (["tag", ""], "a PATH is empty; write . for the current folder"),
+        (["filter", "x", "", "--rule", "solo", "--to", "y"], "a PATH is empty"),
         (["classify", "x", "--min-confidence", "0.2"], "--min-confidence"),
         (["classify", "x", "--batch", "0"], "--batch"),
         (["classify", "x", "--no-such-option"], "--no-such-option"),

@@ -168,6 +168,7 @@ def test_filtering_by_quality(anigender, trained: Path, paint, tmp_path: Path) -
     ("arguments", "part"),
     [
         (["quality", "x"], "--head"),
+        (["quality", "", "--head", "{head}"], "a PATH is empty"),
         (["quality", "x", "--head", "aestetic"], "did you mean aesthetic"),
         (["quality", "x", "--head", "{head}", "--output", "absent/o.jsonl"], "no folder absent"),
         (["quality", "--head", "{head}", "--output", "a.png", "b.png"], "a.png has the name of a picture"),

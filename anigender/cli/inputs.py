@@ -30,10 +30,23 @@ DETECTOR_HELP = f"auto, {', '.join(DETECTORS)}, or a file ({' '.join(ending for 
 PUBLISHED_HELP = "Or the name of a published one of `anigender models list`."
 
 
+class PicturePath(click.Path):
+    """A PATH whose pictures are read; one that is empty, as a variable may be, would stand for the current folder."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """A path; see above."""
+        if value == "":
+            self.fail("a PATH is empty; write . for the current folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """PATH… and the options of every command that runs the pipeline, handed over as one :class:`Inputs`."""
 
-    @click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+    @click.argument("paths", nargs=-1, required=True, type=PicturePath(), metavar="PATH...")
     @click.option("--recursive", "-r", is_flag=True, help="Look into subfolders too.")
     @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 1024), help="Pictures at once.")
     @click.option("--device", default=None, help="cpu, cuda, cuda:1 …; CUDA where there is one, else the CPU.")

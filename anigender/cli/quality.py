@@ -15,13 +15,13 @@ from ..folders import AHEAD_PIXELS, decoded
 from ..quality import Scorer
 from ..records import line, text_of
 from .filter import ACTIONS, place
-from .inputs import check_outputs, found_in, printable
+from .inputs import PicturePath, check_outputs, found_in, printable
 from .outputs import to_file
 from .scoring import make_scorer, scorer_options
 
 
 @click.command("quality")
-@click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="PATH...")
+@click.argument("paths", nargs=-1, required=True, type=PicturePath(), metavar="PATH...")
 @click.option("--recursive", "-r", is_flag=True, help="Look into subfolders too.")
 @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 1024), help="Pictures at once.")
 @click.option("--device", default=None, help="cpu, cuda, cuda:1 …; CUDA where there is one, else the CPU.")
