@@ -230,6 +230,7 @@ def test_tiles_of_a_batch_are_those_of_its_pictures(height: int, width: int, til
         ([("My Head v2", "0")], ("my_head_v2",)),
         ([("a", "Pass"), ("b", "x"), ("b", "Pass")], ("a_pass", "x", "b_pass")),
         ([("a", "male"), ("a", "not"), ("a", "2 girls")], ("a_male", "a_not", "label_2_girls")),
+        ([("a", "has"), ("a", "True")], ("a_has", "a_true")),
         ([("頭", "色"), ("頭", "線")], ("value_0", "value_1")),
         ([("a", "x"), ("a", "x")], ("a_x", "a_x_1")),
     ],

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 
 from ..rules import NAMES, PRESETS
+from ..rules.vocabulary import KEYWORDS
 
-_WORDS = frozenset((*NAMES, *PRESETS, "and", "or", "not", "true", "false"))
+_WORDS = frozenset((*NAMES, *PRESETS, *KEYWORDS))
 
 
 @dataclass(frozen=True)
