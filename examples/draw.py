@@ -48,7 +48,7 @@ PICTURES = [
         "solo_woman_twintails.png",
         (768, 768),
         lambda c: scenery.bubbles(c, (255, 214, 224), (255, 244, 226), 3),
-        [Place(HANA, 384, 300, 200)],
+        [Place(replace(HANA, turn=0.2, mouth="open"), 384, 300, 200)],
     ),
     Picture("solo_woman_dress.webp", (832, 1216), lambda c: scenery.sky(c, 5), [Place(SHIORI, 416, 380, 200)]),
     Picture(
@@ -66,7 +66,12 @@ PICTURES = [
         lambda c: scenery.room(c, (196, 212, 214), 9),
         [Place(HARUTO, 416, 380, 165)],
     ),
-    Picture("solo_man_stubble.jpg", (768, 768), lambda c: scenery.street(c, 12), [Place(DAICHI, 390, 345, 175)]),
+    Picture(
+        "solo_man_stubble.jpg",
+        (768, 768),
+        lambda c: scenery.street(c, 12, evening=False),
+        [Place(DAICHI, 390, 345, 175)],
+    ),
     Picture(
         "pair_woman_man.webp",
         (1024, 768),
@@ -90,7 +95,7 @@ PICTURES = [
         (1024, 768),
         lambda c: scenery.street(c, 30, evening=False),
         [
-            Place(replace(SHIORI, turn=-0.2), 512, 215, 56),
+            Place(replace(SHIORI, turn=-0.2), 480, 215, 56),
             Place(replace(REN, turn=0.3), 190, 245, 72),
             Place(replace(HARUTO, turn=-0.15), 760, 195, 68),
             Place(replace(KENJI, turn=-0.2), 600, 440, 84),

@@ -17,8 +17,8 @@ def contour(who: Character) -> Path:
         side = [(0.5, -0.86), (0.76, -0.4), (0.79, 0.05), (0.745, 0.38), (0.585, 0.68), (0.3, 0.895), (0.07, 0.99)]
         chin = (0.0, 1.005)
     else:
-        side = [(0.5, -0.86), (0.73, -0.4), (0.75, 0.05), (0.71, 0.46), (0.58, 0.79), (0.31, 1.03), (0.11, 1.13)]
-        chin = (0.0, 1.145)
+        side = [(0.5, -0.86), (0.73, -0.4), (0.75, 0.05), (0.72, 0.5), (0.63, 0.84), (0.36, 1.1), (0.15, 1.185)]
+        chin = (0.0, 1.195)
     right, left = np.array(side), np.array(side) * (-1, 1)
     far, near = (right, left) if who.turn >= 0 else (left, right)
     t = abs(who.turn)
@@ -61,15 +61,11 @@ def draw_face(pen: Pen, who: Character) -> Image.Image:
     lit = pen.at(-0.1, -0.05).mask(face)
     pen.fill(face, shadow, clip=Image.composite(Image.new("L", mask.size), mask, lit), alpha=0.55)
     m = middle(who)
-    strength = 0.5 if who.female else 0.2
-    for side in (1, -1):
+    for side in (1, -1) if who.female else ():
         x = m + side * 0.46 * (1 - 0.2 * max(0, side * who.turn))
-        pen.fill(ellipse(x, 0.56, 0.17, 0.08), (244, 128, 128), strength, mask, blur=0.05)
-        if who.female:
-            for k in (-0.05, 0.0, 0.05):
-                pen.line(
-                    [(x + k + 0.015, 0.535), (x + k - 0.015, 0.575)], (222, 110, 112), 0.011, (0.6, 0.6), 0.8, mask
-                )
+        pen.fill(ellipse(x, 0.56, 0.17, 0.08), (244, 128, 128), 0.5, mask, blur=0.05)
+        for k in (-0.05, 0.0, 0.05):
+            pen.line([(x + k + 0.015, 0.535), (x + k - 0.015, 0.575)], (222, 110, 112), 0.011, (0.6, 0.6), 0.8, mask)
     _draw_nose(pen, who, m)
     _draw_mouth(pen, who, m)
     if who.stubble:
@@ -102,7 +98,7 @@ def _draw_nose(pen: Pen, who: Character, m: float) -> None:
 
 def _draw_mouth(pen: Pen, who: Character, m: float) -> None:
     ink = (112, 48, 52)
-    mouth = pen.at(m + 0.08 * who.turn, 0.79 if who.female else 0.885)
+    mouth = pen.at(m + 0.08 * who.turn, 0.79 if who.female else 0.91)
     wide = 1.0 if who.female else 1.15
     if who.mouth == "open":
         lips = arcs([(-0.13 * wide, -0.02), (0.13 * wide, -0.02, -0.06), (0, 0.14, 0.26), (-0.13 * wide, -0.02, 0.26)])
@@ -130,7 +126,7 @@ def draw_eyes(pen: Pen, who: Character) -> None:
         x = middle(who) + side * (0.38 if who.female else 0.36) * (1 - 0.16 * far)
         eye = pen.at(x, 0.25 if who.female else 0.24, mirror=side < 0)
         width = (0.258 if who.female else 0.215) * (1 - 0.22 * far)
-        height = (0.29 if who.female else 0.15) * who.eye_height
+        height = (0.29 if who.female else 0.115) * who.eye_height
         _draw_eye(eye, who, side, width, height)
 
 
@@ -185,12 +181,12 @@ def _draw_brow(pen: Pen, who: Character, width: float, alpha: float) -> None:
     else:
         shape = arcs(
             [
-                (-1.0 * width, -0.165),
-                (-0.98 * width, -0.235, 0),
-                (0.45 * width, -0.31, 0.03),
-                (1.3 * width, -0.225, 0.08),
-                (0.45 * width, -0.245, -0.05),
-                (-1.0 * width, -0.165, -0.03),
+                (-1.08 * width, -0.125),
+                (-1.06 * width, -0.235, 0),
+                (0.45 * width, -0.315, 0.03),
+                (1.4 * width, -0.2, 0.08),
+                (0.45 * width, -0.215, -0.05),
+                (-1.08 * width, -0.125, -0.03),
             ]
         )
         pen.about(0, -0.22, -who.brow).fill(shape, brow, alpha)
