@@ -439,7 +439,7 @@ def test_the_command_trains_a_classifier_that_the_pipeline_takes(own: Path, tmp_
         (["--recipe", "scratch", "--from", "auto"], "the recipe scratch goes on from a file of this program"),
         (["--from", "nothing"], "classifier 'nothing' is neither a known name"),
         (["--recipe", "sgd-step", "--teacher", "FILE"], "--teacher is not for the recipe sgd-step"),
-        (["--report-suspects", "no/where.html"], "--report-suspects: there is no folder no"),
+        (["--report-suspects", "no/where.html"], "the report of suspects: there is no folder no"),
         (["--from", "FILE", "--report-suspects", "look.csv"], "look.csv is an HTML file"),
         (["--output", "mine.onnx"], "mine.onnx is to hold weights: give it a name ending in .safetensors"),
     ],

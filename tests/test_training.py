@@ -640,6 +640,12 @@ def test_a_gender_training_goes_on_where_it_was_stopped(quick: None, tiny: Path,
     assert [line["epoch"] for line in lines] == [1, 2]
     assert all({"gender_loss", "balanced_accuracy", "female_recall", "male_recall"} <= set(line) for line in lines)
     assert any(not torch.equal(first["model"][name], value) for name, value in second["model"].items())
+    with pytest.raises(ValueError, match="is of a run with from 'None' .now 'a.safetensors'., strength 0.45 .now 0.7."):
+        scratch.train(
+            scratch.Options(
+                tiny, output, epochs=3, small_epochs=1, resume=True, strength=0.7, start=Path("a.safetensors")
+            )
+        )
     classifier = read_classifier(output, "cpu", torch.float32)
     assert classifier.classify(torch.rand(2, 3, classifier.size, classifier.size)).shape == (2, 2)
     with safe_open(str(output), "pt") as stream:

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ..inputs import settings
-from .options import common, copying, resume, run, usable_device
+from .options import as_usage, common, copying, resume, run, usable_device
 
 RECIPES = ("scratch", "finetune", "sgd-step")
 
@@ -54,7 +54,8 @@ RECIPES = ("scratch", "finetune", "sgd-step")
     "--report-suspects",
     "suspects",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Write the pictures whose label seems wrong here as HTML, most suspect first, and as CSV and JSON beside it.",
+    help="Write the pictures whose label seems wrong here as HTML, most suspect first, and beside FILE.html as "
+    "FILE.suspects.csv and FILE.suspects.json.",
 )
 @click.option("--detector", default="auto", show_default=True, help="Finds the heads: auto, or a weights file.")
 @click.option(
@@ -100,9 +101,6 @@ def gender(start: str | None, recipe: str | None, hold_out: tuple[str, ...], **o
     """
     recipe = recipe or ("scratch" if start is None else "finetune")
     options["hold_out"] = hold_out
-    suspects = options["suspects"]
-    if suspects is not None and not suspects.parent.is_dir():  # said now, not after hours of training
-        raise click.UsageError(f"--report-suspects: there is no folder {suspects.parent}")
     only = ("batch", "weight_decay", "freeze", "new_head", "settings", "workers")
     if recipe == "scratch":
         _refuse(recipe, options, only)
@@ -142,7 +140,5 @@ def calibrate(**options: Any) -> None:
     """
     from ...train.gender.file import calibrate
 
-    try:
+    with as_usage():
         calibrate(**options)
-    except (ValueError, FileNotFoundError) as error:
-        raise click.UsageError(str(error)) from error

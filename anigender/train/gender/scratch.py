@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,15 +28,24 @@ from ...datasets.judged import kept_out, measured_by, read_judged_faces, read_ju
 from ...evaluate.metrics import fit_calibration, gender_figures
 from ...inference import mixed_precision, placed
 from ...weights import read_weights
-from ..checkpoints import Average, Log, cosine, load_checkpoint, parameter_groups, save_checkpoint
-from ..crops.crops import Crops, labelled_crops, unlabelled_crops
+from ..checkpoints import (
+    Average,
+    Log,
+    cosine,
+    digest_of,
+    parameter_groups,
+    resumed,
+    save_checkpoint,
+    taking_over,
+)
+from ..crops.crops import Crops, labelled_crops, source_of, unlabelled_crops
 from ..crops.store import Pixels, SomeRows
 from .draws import LABELLED, Draws
 from .file import SIZE, Framing, answers, calibrated, framing_of, normalise, save_gender, surrounded
 from .learning import WARM_UP
 from .outliers import LossHistory, trust
 from .student import Student, begin_from, contrast
-from .suspects import report_suspects, suspects
+from .suspects import check_report, report_suspects, suspects
 
 EPOCH = 8192  # labelled views
 SMALL = 80  # views of the first epochs: half the work while the coarse features are learned
@@ -66,6 +76,26 @@ class Options:
     reweight: bool = False  # trust pictures less whose label the net does not come to agree with
     suspects: Path | None = None  # the report of these to write
     resume: bool = False
+
+    def fingerprint(self, learn: Crops, unlabelled: Sequence[str]) -> dict[str, Any]:
+        """What must stay the same for a run to be gone on with, which may become longer.
+
+        Args:
+            learn: labelled crops.
+            unlabelled: names of the other faces.
+        """
+        same = ("small_epochs", "learning_rate", "seed", "strength", "mixed", "reweight")
+        return {
+            "from": str(self.start),
+            **{name: getattr(self, name) for name in same},
+            "teachers": [str(path) for path in self.teachers],
+            "hold_out": sorted(self.hold_out),
+            "detector": source_of(self.detector)[:16],
+            "files, characters, genders and splits": digest_of(
+                (p.file, p.character, p.gender, p.split) for p in learn.pictures
+            ),
+            "unlabelled faces": digest_of((name,) for name in unlabelled),
+        }
 
 
 def teachings(options: Options, unlabelled: Pixels, extents: np.ndarray | None = None) -> Tensor | None:
@@ -136,6 +166,8 @@ def train(options: Options) -> None:
 
     The average after the last epoch, which no figure has chosen, is left beside it (:func:`last_of`).
     """
+    if options.suspects is not None:
+        check_report(options.suspects)
     torch.manual_seed(options.seed)
     device = options.device
     options.output.parent.mkdir(parents=True, exist_ok=True)
@@ -147,23 +179,24 @@ def train(options: Options) -> None:
     names = {name: i for i, name in enumerate(sorted({p.character for p in learn.pictures}))}
     identities = torch.tensor([names[p.character] for p in learn.pictures])
 
+    checkpoint, fingerprint = options.output.with_suffix(".checkpoint.pt"), options.fingerprint(learn, files)
+    state = resumed(checkpoint, fingerprint) if options.resume else None
     student = Student()
-    if options.start is not None:
+    if options.start is not None and state is None:
         begin_from(student.net, options.start)
     goes_on = options.start is not None  # the first third of the way is behind it
     highest = options.learning_rate or (LEARNING_RATE / 3 if goes_on else LEARNING_RATE)
     model = placed(student, device)
     average = Average(model, 0.998)
     optimiser = torch.optim.AdamW(parameter_groups(model, 0.05), lr=highest)
-    checkpoint = options.output.with_suffix(".checkpoint.pt")
     step, epoch, best, temperature, bias = 0, 0, 0.0, 1.0, 0.0
     soft = None if options.resume else judged_first(teachings(options, pixels, ends), judged)
     history, trusted = LossHistory(len(learn)), None
-    if options.resume:
-        state = load_checkpoint(checkpoint)
-        model.load_state_dict(state["model"])
-        average.model.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
+    if state is not None:
+        with taking_over(checkpoint):
+            model.load_state_dict(state["model"])
+            average.model.load_state_dict(state["average"])
+            optimiser.load_state_dict(state["optimiser"])
         step, epoch, best, average.steps = state["step"], state["epoch"], state["best"], state["step"]
         soft, temperature, bias = state.get("soft"), state["temperature"], state["bias"]
         if "history" in state:
@@ -256,6 +289,7 @@ def train(options: Options) -> None:
             "temperature": temperature,
             "bias": bias,
             "history": history.state(),
+            "options": fingerprint,
         }
         save_checkpoint(checkpoint, state if soft is None else state | {"soft": soft})
     shown = surrounded(judge.pixels, judge.extents)
