@@ -45,9 +45,14 @@ class Exported(nn.Module):
 
     def forward(self, crops: Tensor) -> Tensor:
         """``[N, 3, S, S]`` in 0-1, RGB, to probabilities ``[N, 2]``, columns female and male."""
-        x = crops.flip(1) if self.classifier.bgr else crops
-        logits = self.classifier.as_logits(self.net((x - self.mean) / self.std))
+        logits = self._logits(crops)
+        if self.classifier.flip:
+            logits = (logits + self._logits(crops.flip(-1))) / 2
         return (logits / self.classifier.temperature).softmax(1)
+
+    def _logits(self, crops: Tensor) -> Tensor:
+        x = crops.flip(1) if self.classifier.bgr else crops
+        return self.classifier.as_logits(self.net((x - self.mean) / self.std))
 
 
 def export(

@@ -58,18 +58,28 @@ class LoadModels:
                     list(host.PRECISIONS),
                     {"default": "auto", "tooltip": "What to compute in. auto takes what the device is fastest at."},
                 ),
-            }
+            },
+            "optional": {
+                "flip": (
+                    "BOOLEAN",
+                    {
+                        "default": False,
+                        "tooltip": "Asks the classifier about each face and its mirror image: a little more accurate, "
+                        "for twice its time.",
+                    },
+                ),
+            },
         }
 
     @classmethod
-    def IS_CHANGED(cls, detector: str, classifier: str, precision: str) -> str:
+    def IS_CHANGED(cls, detector: str, classifier: str, precision: str, flip: bool | None = None) -> str:
         """A file that was replaced under its name is loaded again."""
         return host.models_stamp(detector, classifier)
 
-    def load(self, detector: str, classifier: str, precision: str) -> tuple[host.Models]:
+    def load(self, detector: str, classifier: str, precision: str, flip: bool | None = None) -> tuple[host.Models]:
         """The models, loaded or from the cache."""
         with named("detector / classifier"):
-            return (host.load_models(detector, classifier, precision),)
+            return (host.load_models(detector, classifier, precision, bool(flip)),)
 
 
 class DetectGender:

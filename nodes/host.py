@@ -77,12 +77,15 @@ class Models:
         return self.pipeline
 
 
-def load_models(detector: str = "auto", classifier: str = "auto", precision: str = "auto") -> Models:
+def load_models(
+    detector: str = "auto", classifier: str = "auto", precision: str = "auto", flip: bool = False
+) -> Models:
     """The models of these names, loaded once and kept as long as their files do not change.
 
     Args:
         detector, classifier: a name that the core knows, or a file of the host's model folder.
         precision: one of :data:`PRECISIONS`.
+        flip: ask the classifier about mirrored faces too, whatever its file says.
 
     Raises:
         ValueError: a name that is neither, or a file of something else.
@@ -92,19 +95,19 @@ def load_models(detector: str = "auto", classifier: str = "auto", precision: str
         str(resolve(model_path(detector), "detector", places)),
         str(resolve(model_path(classifier), "classifier", places)),
     )
-    return _load(*found, precision, models_stamp(*found))
+    return _load(*found, precision, flip, models_stamp(*found))
 
 
 @lru_cache(maxsize=4)
-def _load(detector: str, classifier: str, precision: str, stamp: str) -> Models:
+def _load(detector: str, classifier: str, precision: str, flip: bool, stamp: str) -> Models:
     management, patching = _host("comfy.model_management"), _host("comfy.model_patcher")
-    dtype = PRECISIONS[precision]
+    dtype, settings = PRECISIONS[precision], {"flip": "yes"} if flip else None
     if management is None or patching is None:
-        return Models(load(detector, classifier, dtype=dtype))
+        return Models(load(detector, classifier, dtype=dtype, settings=settings))
     compute, rest = management.get_torch_device(), management.unet_offload_device()
     if dtype is None and torch.device(compute).type != "cpu":
         dtype = native_dtype(compute)  # rather than what is best where the nets wait
-    pipeline = load(detector, classifier, rest, dtype)
+    pipeline = load(detector, classifier, rest, dtype, settings)
     pipeline.out_of_memory, pipeline.interrupt = out_of_memory, stop_if_interrupted
     patcher = getattr(patching, "CoreModelPatcher", patching.ModelPatcher)
     return Models(pipeline, patcher(nn.ModuleList(pipeline.nets), load_device=compute, offload_device=rest))

@@ -268,7 +268,7 @@ def test_flipping_averages_a_crop_and_its_mirror_image() -> None:
     x = torch.zeros(1, 3, 32, 32)
     x[:, 0, 0, 0], x[:, 0, 0, -1] = 1.0, 0.5
     once = Classifier(FirstPixel(), METADATA | plain).classify(x)
-    both = Classifier(FirstPixel(), METADATA | plain, flip=True)
+    both = Classifier(FirstPixel(), METADATA | plain | {"anigender.flip": "yes"})
     torch.testing.assert_close(once[0, 0], torch.tensor(1.0).sigmoid())
     torch.testing.assert_close(both.classify(x)[0, 0], torch.tensor(0.75).sigmoid())
     torch.testing.assert_close(both.classify(x.flip(-1)), both.classify(x))

@@ -90,7 +90,10 @@ def test_packages_that_are_missing_are_named_as_they_are_installed(
         ("torchscript", gendernet(), {}),
         ("torchscript", resnet(2), {"channel_order": "BGR", "labels": "male,female"}),
         ("pt2", gendernet(), {}),
+        ("safetensors", gendernet(), {"flip": "yes"}),
+        ("pt2", gendernet(), {"flip": "yes"}),
         ("onnx", gendernet(), {}),
+        ("onnx", gendernet(), {"flip": "yes"}),
         ("onnx", resnet(1), {"channel_order": "BGR", "labels": "male,female"}),
     ],
 )

@@ -257,6 +257,7 @@ def test_a_json_file_about_something_else_is_let_be(tmp_path: Path) -> None:
         ("cut_scale", "0.2"),
         ("cut_scale", "many"),
         ("output", "sigmoid"),
+        ("flip", "true"),
     ],
 )
 def test_absurd_settings_are_refused(name: str, value: str) -> None:

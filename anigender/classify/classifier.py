@@ -35,12 +35,12 @@ class Classifier:
     Args:
         net: takes ``[B, 3, S, S]`` and gives two logits or probabilities, or one (of the second label).
         metadata: preprocessing and calibration as in the weights file's metadata.
-        flip: average the answers for a crop and its mirror image: twice the time for a little more accuracy.
 
     Attributes:
         size: input side in pixels.
         margin, below: how many box sides a crop shows, and how far its centre lies under the box's.
         framing, resample, outside, cut_scale: how crops are made (:func:`~.framing.classifier_crops`).
+        flip: what is said is the mean of the answers for a crop and its mirror image.
         probabilities: the net gives probabilities rather than logits.
         mean, std, bgr: how crops are normalised, and whether their channels are turned round before.
         columns: the places of female and male among two outputs.
@@ -50,10 +50,10 @@ class Classifier:
         ValueError: the metadata make no sense; see :func:`~.preprocessing.preprocessing`.
     """
 
-    def __init__(self, net: nn.Module, metadata: Mapping[str, str], flip: bool = False) -> None:
+    def __init__(self, net: nn.Module, metadata: Mapping[str, str]) -> None:
         settings = preprocessing(metadata)
         self.net = net
-        self.flip = flip
+        self.flip = settings.flip
         self.size = settings.size
         self.margin, self.below = settings.margin, settings.below
         self.temperature = settings.temperature

@@ -30,6 +30,7 @@ SETTINGS = {
     "resample": "bilinear (default, antialiased), lanczos (antialiased, as Pillow's) or lanczos4 (as OpenCV's)",
     "outside": "where the picture ends: edge (default, which is repeated) or mean (the colour of what is shown of it)",
     "cut_scale": "how many times as large as its box a head is that the picture cuts on all sides (default: 1)",
+    "flip": "no (default), or yes: the mean of the answers for a crop and its mirror image, for twice the time",
     "output": "logits or probabilities (default: seen from the answers)",
     "head_activation": "between the linear layers of a head (default: the architecture's)",
     "stem": "auto (default), strided or plain: whether a ResNet's stem strides and pools",
@@ -40,6 +41,7 @@ LABELS = {
 }
 FRAMINGS = ("head", "top-left")
 RESAMPLES = ("bilinear", "lanczos", "lanczos4")
+FLIPS = ("no", "yes")
 OUTPUTS = ("auto", "logits", "probabilities")
 LARGEST_INPUT = 1024
 SIDECAR_BYTES = 1 << 20
@@ -61,6 +63,7 @@ class Preprocessing:
     resample: str
     outside: str
     cut_scale: float
+    flip: bool
     output: str
 
 
@@ -102,6 +105,7 @@ def preprocessing(metadata: Mapping[str, str]) -> Preprocessing:
         resample=resample,
         outside=outside,
         cut_scale=cut_scale,
+        flip=_choice(metadata, "flip", FLIPS) == "yes",
         output=_choice(metadata, "output", OUTPUTS),
     )
 

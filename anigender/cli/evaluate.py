@@ -10,8 +10,9 @@ from typing import Any
 import click
 
 from ..files import atomic_write_text
+from ..inference import PRECISIONS
 from ..pipeline import load
-from .inputs import DETECTOR_HELP, printable
+from .inputs import DETECTOR_HELP, printable, settings
 
 
 def detector_table(figures: dict[str, Any]) -> list[str]:
@@ -100,6 +101,21 @@ def without_nan(value: Any) -> Any:
 )
 @click.option("--detector", default="auto", show_default=True, help=DETECTOR_HELP)
 @click.option("--classifier", default="auto", show_default=True, help="auto, or a weights file.")
+@click.option(
+    "--classifier-setting",
+    "classifier_settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    callback=settings,
+    help="Preprocessing of the classifier, such as flip=yes; may be repeated (docs/models.md).",
+)
+@click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(tuple(PRECISIONS)),
+    help="What to compute in; auto is what the device is fastest at (docs/speed.md).",
+)
 @click.option("--device", default=None, help="cpu, cuda …")
 @click.option("--folder", "folders", multiple=True, help="Gender on all pictures of this folder instead of val.")
 @click.option("--by", multiple=True, metavar="COLUMN", help="Gender also by the values of this column of the manifest.")
@@ -117,6 +133,8 @@ def command(
     data: Path,
     detector: str,
     classifier: str,
+    classifier_settings: dict[str, str],
+    precision: str,
     device: str | None,
     folders: tuple[str, ...],
     by: tuple[str, ...],
@@ -132,6 +150,7 @@ def command(
     anigender evaluate --data DIR
     anigender evaluate detector --data DIR --detector animeface-2009
     anigender evaluate gender --data DIR --classifier mine.safetensors --output figures.json
+    anigender evaluate gender --data DIR --classifier-setting flip=yes --precision float32
     anigender evaluate gender --data DIR --by kind --stress --margins --report report.html
     anigender evaluate gender --data my/pictures --all-pictures   (with the folders female and male)
     """
@@ -145,7 +164,7 @@ def command(
     if what == "detector" and (by or stress or margins or report is not None):
         raise click.UsageError("--by, --stress, --margins and --report are about gender: evaluate gender, or all")
     try:
-        pipeline = load(detector, classifier, device)
+        pipeline = load(detector, classifier, device, PRECISIONS[precision], classifier_settings)
         if what != "gender" and not (data / "detection" / "boxes.csv").is_file():
             raise click.UsageError(
                 f"{printable(data)} holds no detection/boxes.csv, by which detectors are measured; "

@@ -113,6 +113,7 @@ def test_the_nets_belong_to_the_memory_manager_and_are_loaded_once(comfy, part) 
     assert host.ready(models) is models.pipeline and host.ready(None) is models.pipeline
     assert comfy.asked == ["load", "load"]
     assert host.load_models(precision="float32") is not models
+    assert [host.load_models(flip=flip).pipeline.classifier.flip for flip in (False, True)] == [False, True]
     assert list(host.load_models("whole-image").patcher.model) != []
 
 
