@@ -37,7 +37,8 @@ def raw(examples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "bob" / "street.jpg").write_bytes((examples / "no_people_street.jpg").read_bytes())
     (folder / "stubble" / "broken.png").write_bytes(b"no picture")
     with Image.open(examples / "solo_man_stubble.jpg") as image:
-        image.resize((image.width // 2, image.height // 2)).save(folder / "stubble" / "again.png")
+        mirrored = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)  # which is no near duplicate
+        mirrored.resize((image.width // 2, image.height // 2)).save(folder / "stubble" / "again.png")
     return folder
 
 
