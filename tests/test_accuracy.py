@@ -17,20 +17,20 @@ ILLUSTRATIONS = 0.945  # recall of the known boxes at IoU 0.5; measured 0.950, a
 ILLUSTRATIONS_KEPT_OUT = 0.91  # measured 0.921
 JUDGED = {"recall": 0.97, "precision": 0.965}  # of all heads of those kept out; measured 0.981 and 0.977
 FALSE_HEADS_PER_ILLUSTRATION = 0.08  # kept out; measured 0.050
-MORE_HEADS_PER_FIGURE = 0.1  # measured 0.076
+MORE_HEADS_PER_FIGURE = 0.1  # measured 0.078
 FOUND = {"face": 0.98, "bust": 0.99, "half_body": 0.99, "full_body": 0.99, "screencap": 0.95}
 WOMEN_AND_MEN_APART = {  # in the share of pictures in which a head is found; aim 0.02 for all
-    "all": 0.025,  # measured 0.018
-    "face": 0.025,  # measured 0.022 in eight bits, 0.016 in float32
+    "all": 0.02,  # measured 0.013
+    "face": 0.02,  # measured 0.009
     "bust": 0.02,
     "half_body": 0.02,
     "full_body": 0.02,
     "screencap": 0.045,  # measured 0.027: 51 of 52 women, 83 of 87 men; 82 of these in float32
 }
-FALSE_HEADS_PER_NEGATIVE = 0.03  # measured 0.018 kept out, 0.007 on all; aim 0.03
-BALANCED_ACCURACY = 0.886  # measured 0.892 in eight bits, aim 0.90 and then 0.95
-RECALL = {"female": 0.9, "male": 0.87}  # measured 0.908 and 0.877 in eight bits, aim 0.87 and then 0.94 for both
-CALIBRATION_ERROR = 0.025  # measured 0.013
+FALSE_HEADS_PER_NEGATIVE = 0.03  # measured 0.024 kept out, 0.009 on all; aim 0.03
+BALANCED_ACCURACY = 0.89  # measured 0.896 in eight bits (0.905 with flip=yes), aim 0.90 and then 0.95
+RECALL = {"female": 0.895, "male": 0.88}  # measured 0.903 and 0.890 in eight bits, aim 0.87 and then 0.94 for both
+CALIBRATION_ERROR = 0.03  # measured 0.021
 BY_EYE = {
     "faces": {"female_recall": 0.95, "male_recall": 0.97},
     "illustrations": {"female_recall": 0.965},
