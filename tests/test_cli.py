@@ -157,6 +157,7 @@ def test_a_device_that_is_not_there_is_wrong_usage(tmp_path: Path, arguments: li
     [
         ["evaluate", "gender", "--data", "{data}", "--classifier", "animeGender-dvgg-0.7"],
         ["train", "gender", "--data", "{data}", "--output", "{data}/o.safetensors", "--from", "animeGender-dvgg-0.7"],
+        ["dataset", "crop", "{data}", "--to", "{data}-heads", "--detector", "face_detect_v1.4_n"],
     ],
 )
 def test_what_cannot_be_fetched_is_said_in_one_line(tmp_path: Path, arguments: list[str]) -> None:

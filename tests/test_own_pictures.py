@@ -47,6 +47,7 @@ def test_folders_named_by_gender(tmp_path: Path, women: str, men: str) -> None:
         draw(tmp_path / women / f"{i}.png", i)
         draw(tmp_path / men / f"{i}.png", 100 + i)
     (tmp_path / women / "notes.txt").write_text("x")
+    (tmp_path / women / "._0.png").write_bytes(b"what macOS keeps beside 0.png")
     draw(tmp_path / "neither" / "0.png", 500)
     pictures = read_pictures(tmp_path)
     assert [p.gender for p in pictures] == ["male" if p.file.startswith(men) else "female" for p in pictures]

@@ -817,6 +817,17 @@ def test_calibrating_changes_confidences_and_nothing_else(tiny: Path, tmp_path: 
     assert float(first[0]) == float(second[0])
 
 
+@pytest.mark.parametrize(("weight", "temperature"), [(float("nan"), 1.0), (0.0, float("nan"))])
+def test_a_net_that_learned_broken_numbers_replaces_no_file(tmp_path: Path, weight: float, temperature: float) -> None:
+    net = GenderNet((8, 8, 8, 8)).eval()
+    with torch.no_grad():
+        net.fc.bias[0] = weight
+    (tmp_path / "good.safetensors").write_bytes(b"good")
+    with pytest.raises(ValueError, match="learned nothing but broken numbers, .*good.safetensors was left as it was"):
+        gender_file.save_gender(net, temperature, 0.0, tmp_path / "good.safetensors")
+    assert (tmp_path / "good.safetensors").read_bytes() == b"good"
+
+
 def test_only_files_of_the_own_architecture_are_calibrated(tmp_path: Path) -> None:
     source = tmp_path / "other.safetensors"
     save_weights(source, {"conv1.weight": torch.zeros(1), "fc.weight": torch.zeros(2, 1)}, {})

@@ -1,7 +1,8 @@
 """What becomes of a head before a net sees it: the settings, where they are declared, and their checking.
 
 Later ones win: what is known of a published file by its name, the file's own metadata (keys ``anigender.…``), a JSON
-file beside it (``net.pth.json`` or ``net.json``), and what the caller gives.
+file beside it (``net.pth.json``, or ``net.json`` where the file does not declare all it must itself), and what the
+caller gives.
 """
 
 from __future__ import annotations

@@ -13,8 +13,9 @@ from tqdm import tqdm
 from ..characters import preparing
 from ..detect import load_detector
 from ..folders import find_images
+from ..locate import resolve
 from .filter import place
-from .inputs import DETECTOR_HELP, printable
+from .inputs import DETECTOR_HELP, PUBLISHED_HELP, printable
 
 _SOURCE = click.argument("source", type=click.Path(path_type=Path, file_okay=False))
 _TO = click.option(
@@ -45,7 +46,9 @@ def command() -> None:
 @click.option(
     "--margin", default=1.0, show_default=True, type=click.FloatRange(0.1, 10), help="Crop side over head side."
 )
-@click.option("--detector", default="auto", show_default=True, help=f"Whose heads are cut out: {DETECTOR_HELP}")
+@click.option(
+    "--detector", default="auto", show_default=True, help=f"Whose heads are cut out: {DETECTOR_HELP} {PUBLISHED_HELP}"
+)
 @click.option("--compare", multiple=True, help="Another detector whose rate is told too. May be given several times.")
 @click.option(
     "--heads",
@@ -78,7 +81,7 @@ def crop(
     detectors = {}
     for name in dict.fromkeys((detector, *compare)):
         try:
-            detectors[name] = load_detector(name, device)
+            detectors[name] = load_detector(resolve(name, "detector"), device)
         except (ImportError, RuntimeError, OSError, ValueError) as error:
             if name == detector or isinstance(error, (OSError, ValueError)):
                 raise click.UsageError(str(error)) from error

@@ -12,7 +12,7 @@ import click
 from ..files import atomic_write_text
 from ..inference import PRECISIONS
 from ..pipeline import load
-from .inputs import DETECTOR_HELP, printable, settings
+from .inputs import DETECTOR_HELP, PUBLISHED_HELP, printable, settings
 
 
 def detector_table(figures: dict[str, Any]) -> list[str]:
@@ -99,7 +99,7 @@ def without_nan(value: Any) -> Any:
 @click.option(
     "--data", required=True, type=click.Path(path_type=Path, file_okay=False, exists=True), help="The data folder."
 )
-@click.option("--detector", default="auto", show_default=True, help=DETECTOR_HELP)
+@click.option("--detector", default="auto", show_default=True, help=f"{DETECTOR_HELP} {PUBLISHED_HELP}")
 @click.option("--classifier", default="auto", show_default=True, help="auto, or a weights file.")
 @click.option(
     "--classifier-setting",

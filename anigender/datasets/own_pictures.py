@@ -25,7 +25,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..classify.preprocessing import LABELS
-from ..folders import SUFFIXES, as_seen, open_image
+from ..folders import as_seen, is_picture, open_image
 from .duplicates import difference_hash, listed, near_duplicates, refuse_contradictions, say_what_straddles
 from .picture import Picture
 from .tables import read_rows
@@ -127,7 +127,7 @@ def _from_folders(data: Path) -> list[Picture]:
     for root, split in roots:
         for folder in sorted(filter(_is_gender, root.iterdir())):
             for path in sorted(folder.rglob("*")):
-                if path.suffix.lower() in SUFFIXES and path.is_file():
+                if is_picture(path.name) and path.is_file():
                     inside = path.relative_to(folder).parts
                     pictures.append(
                         Picture(

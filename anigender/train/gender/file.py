@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -183,8 +184,17 @@ def save_gender(
         framing: what it sees; as the embedded net's where None.
         shown: cached crops, :func:`surrounded` as the net sees them, by which to learn how large its activations get;
             without, CPUs compute in floats.
+
+    Raises:
+        ValueError: the net learned nothing but broken numbers; the file stays as it was.
     """
     framing = framing or Framing()
+    if not all(math.isfinite(value) for value in (temperature, bias)) or not all(
+        bool(value.isfinite().all()) for value in model.state_dict().values()
+    ):
+        raise ValueError(
+            f"the net learned nothing but broken numbers, {output} was left as it was: try a lower --learning-rate"
+        )
     state = half_precision(model)
     # The bias goes into the last layer, the temperature into the metadata, where a reader finds it.
     state["fc.bias"] = (model.fc.bias.detach() + model.fc.bias.new_tensor([0.0, bias])).half()
