@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from ..files import atomic_file
+from ..printable import printable
 from ..records import line, record_of_sure
 from ..tables import schema, write_parquet
-from .inputs import Inputs, picture_options, printable
+from .inputs import Inputs, picture_options
 from .on_ray import HERE, classify_there
 from .outputs import output_file
 from .resuming import resumable

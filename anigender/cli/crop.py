@@ -12,7 +12,8 @@ from PIL import Image
 from ..faces import GENDERS
 from ..files import atomic_file
 from ..images import check, head_crops
-from .inputs import Inputs, check_outputs, picture_options, printable
+from ..printable import printable
+from .inputs import Inputs, check_outputs, picture_options
 
 
 @click.command("crop")

@@ -14,8 +14,9 @@ from ..characters import preparing
 from ..detect import load_detector
 from ..folders import find_images
 from ..locate import resolve
+from ..printable import printable
 from .filter import place
-from .inputs import DETECTOR_HELP, PUBLISHED_HELP, printable
+from .inputs import DETECTOR_HELP, PUBLISHED_HELP
 
 _SOURCE = click.argument("source", type=click.Path(path_type=Path, file_okay=False))
 _TO = click.option(

@@ -12,7 +12,8 @@ import click
 from ..files import atomic_write_text
 from ..inference import PRECISIONS
 from ..pipeline import load
-from .inputs import DETECTOR_HELP, PUBLISHED_HELP, printable, settings
+from ..printable import printable
+from .inputs import DETECTOR_HELP, PUBLISHED_HELP, settings
 
 
 def detector_table(figures: dict[str, Any]) -> list[str]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from .inputs import printable, settings
+from ..printable import printable
+from .inputs import settings
 
 FORMATS = ("onnx", "safetensors", "torchscript", "pt2")
 

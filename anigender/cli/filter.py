@@ -14,9 +14,10 @@ import click
 
 from ..captions import caption_path
 from ..folders import SUFFIXES
+from ..printable import printable
 from ..routing import select
 from ..rules import NAMES, PRESETS, RuleError, compile_rule
-from .inputs import Inputs, check_outputs, picture_options, printable
+from .inputs import Inputs, check_outputs, picture_options
 from .naming import load_recogniser, with_names
 from .outputs import caption_extension
 from .scoring import make_scorer, scorer_options, with_scores

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass, field
@@ -21,11 +20,11 @@ from ..folders import Result, find_images, is_picture, process
 from ..inference import PRECISIONS
 from ..packed import is_packed, is_picture_or_packed, is_plain_table, unpacked
 from ..pipeline import Pipeline, load
+from ..printable import printable
 from ..resuming import resumed
 from ..sharding import Shard
 from ..store import ResultStore, StoreError
 
-JOINERS = "\u200c\u200d"  # invisible, but parts of words and of emoji
 DETECTOR_HELP = f"auto, {', '.join(DETECTORS)}, or a file ({' '.join(ending for ending, _, _ in FILES.values())})."
 PUBLISHED_HELP = "Or the name of a published one of `anigender models list`."
 
@@ -282,17 +281,3 @@ def check_outputs(paths: Iterable[Path], outputs: Iterable[Path]) -> None:
 def _below(given: Path, path: Path) -> Path:
     """A found path below the one that was given; the bare name of a file that was given itself."""
     return Path(path.name) if path == given else path.relative_to(given)
-
-
-def printable(path: Path | str) -> str:
-    """A path, or what is said of one, on one line: control characters and undecodable bytes escaped.
-
-    Spaces of other widths and joiners stay, since names in Japanese, Persian or emoji have them and must open as shown.
-    """
-    text = str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    return "".join(c if is_shown(c) else c.encode("unicode_escape").decode() for c in text)
-
-
-def is_shown(character: str) -> bool:
-    """Whether :func:`printable` leaves a character as it is."""
-    return character.isprintable() or unicodedata.category(character) == "Zs" or character in JOINERS

@@ -13,8 +13,8 @@ import click
 
 from ..digests import sha256
 from ..known_models import MODELS, KnownModel, find_model, similar_names
+from ..printable import printable
 from ..weights import read_header, read_weights
-from .inputs import printable
 
 _folders = click.option(
     "--folder",

@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from .inputs import Inputs, Models, printable
+from ..printable import printable
+from .inputs import Inputs, Models
 
 HERE = "local"  # a cluster made of this machine, for this run
 

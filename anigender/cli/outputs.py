@@ -9,7 +9,7 @@ import click
 from ..captions import caption_path
 from ..folders import is_picture
 from ..packed import has_pictures, is_packed
-from .inputs import printable
+from ..printable import printable
 
 
 def output_file(context: click.Context, option: click.Parameter, value: Path | None) -> Path | None:

@@ -9,9 +9,10 @@ from pathlib import Path
 import click
 
 from ..files import atomic_file
+from ..printable import printable
 from ..records import line, record
 from .filter import ACTIONS, place
-from .inputs import Inputs, picture_options, printable
+from .inputs import Inputs, picture_options
 from .naming import load_recogniser, with_names
 from .outputs import to_file
 

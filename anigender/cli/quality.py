@@ -12,10 +12,11 @@ import torch
 
 from ..files import atomic_file, is_name
 from ..folders import AHEAD_PIXELS, decoded
+from ..printable import printable
 from ..quality import Scorer
 from ..records import line, text_of
 from .filter import ACTIONS, place
-from .inputs import PicturePath, check_outputs, found_in, printable
+from .inputs import PicturePath, check_outputs, found_in
 from .outputs import to_file
 from .scoring import make_scorer, scorer_options
 

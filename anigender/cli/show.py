@@ -11,8 +11,9 @@ from PIL.PngImagePlugin import PngInfo
 
 from ..contact_sheet import contact_sheet, labelled_tile
 from ..files import atomic_file
+from ..printable import printable
 from ..tags import image_tags
-from .inputs import Inputs, picture_options, printable
+from .inputs import Inputs, picture_options
 
 MOST = 400  # tiles on one sheet
 MARK = ("Software", "anigender show")  # a text in every sheet

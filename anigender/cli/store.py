@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from ..packed import is_packed
+from ..printable import printable
 from ..store import ResultStore, StoreError
-from .inputs import printable
 
 
 @click.command("store")

@@ -8,8 +8,9 @@ from pathlib import Path
 import click
 
 from ..captions import MODES, Mode, caption_path, plan_caption, shared_captions, write_caption
+from ..printable import printable
 from ..tags import GROUPS, image_tags, spell_tags
-from .inputs import Inputs, picture_options, printable
+from .inputs import Inputs, picture_options
 from .outputs import caption_extension
 from .resuming import resumable
 

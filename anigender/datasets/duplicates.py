@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from ..folders import ImageError
+from ..printable import printable
 from .picture import GENDERS, Picture, read_rgba
 
 log = logging.getLogger("anigender")
@@ -102,13 +103,15 @@ def _thumbnail(path: Path) -> tuple[str, np.ndarray] | None:
 
 
 def listed(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are.
+    """The first of some names, on one line, and how many more there are.
 
     >>> listed(["a", "b"]), listed([*"abcdefgh"])
     ('a, b', 'a, b, c, d, e and 3 more')
+    >>> print(listed(["a\\nb"]))
+    a\\nb
     """
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
+    return ", ".join(map(printable, names[:SHOWN])) + more
 
 
 def near_duplicates(prints: Sequence[int]) -> list[int]:

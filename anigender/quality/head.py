@@ -7,7 +7,6 @@ The architecture and the file format are those of city96's classifiers and aesth
 from __future__ import annotations
 
 import json
-import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,13 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from ..files import atomic_write_text
+from ..printable import is_shown
 from ..weights import read_weights, save_weights
 
 FEATURES, HIDDEN = 768, 1024
 MOST_OUTPUTS = 1000
 LONGEST_CONFIG = 1 << 20  # bytes
 LONGEST_LABEL = 100  # characters
-JOINERS = "\u200c\u200d"  # of letters in Persian, and of emoji
 
 
 class Residual(nn.Module):
@@ -151,7 +150,7 @@ def is_label(text: str) -> bool:
     >>> [is_label(text) for text in ("青　空", "sky\\n", "x" * 101)]
     [True, False, False]
     """
-    shown = (c.isprintable() or unicodedata.category(c) == "Zs" or c in JOINERS for c in text)
+    shown = map(is_shown, text)
     return len(text) <= LONGEST_LABEL and all(shown)
 
 

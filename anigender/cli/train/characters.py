@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ...characters.estimators import METHODS
-from ..inputs import printable
+from ...printable import printable
 from .options import common, resume, run, usable_device
 
 

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from anigender.bounding_boxes import KINDS, from_bounding_boxes, to_bounding_boxes
-from anigender.cli.inputs import is_shown, printable
 from anigender.faces import Faces
 from anigender.folders import Result
 from anigender.pipeline import Pipeline
+from anigender.printable import is_shown, printable
 from anigender.records import line, record
 from anigender.segs import MATCHES, SEG, classify_segs, split_segs
 
