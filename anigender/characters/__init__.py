@@ -1,6 +1,6 @@
 """Recognising characters by features and estimators, or by fine-tuned networks.
 
-scikit-learn, skops and mahotas are imported where they are used: ``pip install "anigender[characters]"``.
+scikit-learn, skops and mahotas are imported where they are used: ``python -m pip install scikit-learn skops mahotas``.
 
 >>> from anigender.characters import METHODS
 >>> METHODS["knn"]

@@ -52,7 +52,7 @@ def command(
 
     Normalisation and calibration are part of an ONNX, TorchScript or PT2 graph: it takes head crops [N, 3, S, S] with
     values 0-1 and gives the probabilities of female and male. A safetensors file carries its preprocessing as metadata.
-    A model card is written beside the file. ONNX needs the extra anigender[export].
+    A model card is written beside the file. ONNX needs onnx, onnxscript and onnxruntime.
     """
     from ..classify import load_classifier
     from ..export import export
