@@ -20,7 +20,7 @@ from PIL import Image
 from anigender.folders import Result, find_images, process
 from anigender.packed import is_packed, is_picture_or_packed, is_plain_table, pictures_in, unpacked
 from anigender.packed.limits import LARGEST_PICTURE
-from anigender.packed.tar import CUT_OFF
+from anigender.packed.tar import CUT_OFF, MOST_PADDING
 from anigender.pipeline import Pipeline
 
 
@@ -167,6 +167,17 @@ def test_something_else_behind_the_end_mark_is_one_failure(tmp_path: Path, behin
     path.write_bytes(path.read_bytes() + bytes(700) + behind)
     first, (name, reason) = named(path)
     assert first == ("a.png", png(1)) and name == "." and "damaged" in reason
+
+
+@pytest.mark.parametrize(("zeros", "refused"), [(MOST_PADDING // 2, False), (40 * MOST_PADDING, True)])
+def test_zeros_behind_the_end_mark_are_read_up_to_a_bound(tmp_path: Path, zeros: int, refused: bool) -> None:
+    path = tmp_path / "s.tar"
+    plain = write_tar(path, [("a.png", png(1))]).read_bytes()
+    bomb = gzip.compress(bytes(MOST_PADDING)) * (zeros // MOST_PADDING)  # gigabytes would be no larger a file
+    path.write_bytes(gzip.compress(plain) + bomb + gzip.compress(bytes(zeros % MOST_PADDING)))
+    first, *rest = named(path)
+    assert first == ("a.png", png(1)) and len(rest) == refused
+    assert all(name == "." and "zeros follow the tar file's end mark" in str(reason) for name, reason in rest)
 
 
 @given(st.data())

@@ -13,7 +13,7 @@ from ..files import atomic_write_text
 from ..inference import PRECISIONS
 from ..pipeline import load
 from ..printable import printable
-from .inputs import DETECTOR_HELP, PUBLISHED_HELP, settings
+from .inputs import DETECTOR_HELP, PUBLISHED_HELP, precision_option, settings
 
 
 def detector_table(figures: dict[str, Any]) -> list[str]:
@@ -110,13 +110,7 @@ def without_nan(value: Any) -> Any:
     callback=settings,
     help="Preprocessing of the classifier, such as flip=yes; may be repeated (docs/models.md).",
 )
-@click.option(
-    "--precision",
-    default="auto",
-    show_default=True,
-    type=click.Choice(tuple(PRECISIONS)),
-    help="What to compute in; auto is what the device is fastest at (docs/speed.md).",
-)
+@precision_option
 @click.option("--device", default=None, help="cpu, cuda …")
 @click.option("--folder", "folders", multiple=True, help="Gender on all pictures of this folder instead of val.")
 @click.option("--by", multiple=True, metavar="COLUMN", help="Gender also by the values of this column of the manifest.")

@@ -42,6 +42,15 @@ class PicturePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+precision_option = click.option(
+    "--precision",
+    default="auto",
+    show_default=True,
+    type=click.Choice(tuple(PRECISIONS)),
+    help="What to compute in; auto is what the device is fastest at (docs/speed.md).",
+)
+
+
 def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """PATH… and the options of every command that runs the pipeline, handed over as one :class:`Inputs`."""
 
@@ -49,13 +58,7 @@ def picture_options(command: Callable[..., Any]) -> Callable[..., Any]:
     @click.option("--recursive", "-r", is_flag=True, help="Look into subfolders too.")
     @click.option("--batch", default=16, show_default=True, type=click.IntRange(1, 1024), help="Pictures at once.")
     @click.option("--device", default=None, help="cpu, cuda, cuda:1 …; CUDA where there is one, else the CPU.")
-    @click.option(
-        "--precision",
-        default="auto",
-        show_default=True,
-        type=click.Choice(tuple(PRECISIONS)),
-        help="What to compute in; auto is what the device is fastest at (docs/speed.md).",
-    )
+    @precision_option
     @click.option("--detector", default="auto", show_default=True, help=f"{DETECTOR_HELP} {PUBLISHED_HELP}")
     @click.option(
         "--classifier",

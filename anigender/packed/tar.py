@@ -12,6 +12,7 @@ from ..folders import Known, Result, is_picture
 from .limits import LARGEST_PICTURE, too_large
 
 GZIP = b"\x1f\x8b"
+MOST_PADDING = 1 << 24  # bytes of zeros behind an end mark; tar fills up to a record, of 10,240 by itself
 CUT_OFF = "the tar file ends without its end mark: it is cut off or damaged, and pictures may be missing"
 
 
@@ -64,10 +65,16 @@ def _members(path: Path, stream: IO[bytes], recall: Callable[[Path], Result | No
         if contents.read(tarfile.BLOCKSIZE) != tarfile.NUL * tarfile.BLOCKSIZE:
             yield path, CUT_OFF
             return
-        while not (block := contents.read(tarfile.BLOCKSIZE)).strip(tarfile.NUL):
+        for _ in range(MOST_PADDING // tarfile.BLOCKSIZE):
+            block = contents.read(tarfile.BLOCKSIZE)
             if not block:
                 return
-        contents.seek(contents.tell() - len(block))  # another tar, as of several that were put together
+            if block.strip(tarfile.NUL):  # another tar, as of several that were put together
+                contents.seek(contents.tell() - len(block))
+                break
+        else:
+            yield path, f"more than {MOST_PADDING:,} zeros follow the tar file's end mark: what is behind is not read"
+            return
 
 
 def _members_of_one(

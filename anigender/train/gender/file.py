@@ -167,6 +167,25 @@ def framing_of(metadata: Mapping[str, str]) -> Framing:
     )
 
 
+def broken(output: Path, why: str) -> ValueError:
+    """What is said where nothing is written."""
+    return ValueError(
+        f"the net learned nothing but broken numbers ({why}), {output} was left as it was: try a lower --learning-rate"
+    )
+
+
+def refuse_broken(state: Mapping[str, Tensor], temperature: float, bias: float, output: Path) -> None:
+    """Refuse weights and calibrations that are not finite, before they replace a file.
+
+    Raises:
+        ValueError: some are not; the message says which.
+    """
+    if not math.isfinite(temperature) or not math.isfinite(bias):
+        raise broken(output, f"its calibration is {temperature:g} and {bias:g}")
+    if wrong := [name for name, value in state.items() if not bool(value.isfinite().all())]:
+        raise broken(output, f"{len(wrong)} of its {len(state)} weights are not finite, {wrong[0]} first")
+
+
 def save_gender(
     model: GenderNet,
     temperature: float,
@@ -189,12 +208,7 @@ def save_gender(
         ValueError: the net learned nothing but broken numbers; the file stays as it was.
     """
     framing = framing or Framing()
-    if not all(math.isfinite(value) for value in (temperature, bias)) or not all(
-        bool(value.isfinite().all()) for value in model.state_dict().values()
-    ):
-        raise ValueError(
-            f"the net learned nothing but broken numbers, {output} was left as it was: try a lower --learning-rate"
-        )
+    refuse_broken(model.state_dict(), temperature, bias, output)
     state = half_precision(model)
     # The bias goes into the last layer, the temperature into the metadata, where a reader finds it.
     state["fc.bias"] = (model.fc.bias.detach() + model.fc.bias.new_tensor([0.0, bias])).half()

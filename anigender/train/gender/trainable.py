@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from ...locate import resolve
 from ...quantised import written
 from ...weights import save_weights
 from ..ranges import of_classifier
+from .file import broken, refuse_broken
 
 HEADS = ("fc", "classifier")  # what the registry's architectures call what is behind their features
 HALF = torch.finfo(torch.float16)
@@ -135,8 +135,6 @@ def save_trained(
     Raises:
         ValueError: the net learned nothing but broken numbers; the file stays as it was.
     """
-    if not math.isfinite(temperature) or not math.isfinite(bias):
-        raise _broken(output, f"its calibration is {temperature:g} and {bias:g}")
     net = copy.deepcopy(model.net).cpu().eval()
     last = last_layer(net)
     male = model.classifier.columns[1]
@@ -148,8 +146,7 @@ def save_trained(
         else:
             last.bias[male] += bias
     state = {name: _halved(value) for name, value in net.state_dict().items() if not name.endswith("batches_tracked")}
-    if wrong := [name for name, value in state.items() if not bool(value.isfinite().all())]:
-        raise _broken(output, f"{len(wrong)} of its {len(state)} weights are not finite, {wrong[0]} first")
+    refuse_broken(state, temperature, bias, output)
     metadata = model.metadata | {PREFIX + "temperature": f"{temperature:.4f}"}
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".", dir=output.parent) as folder:
@@ -158,17 +155,11 @@ def save_trained(
         try:
             classifier = read_classifier(made, "cpu", torch.float32)
         except ValueError as error:
-            raise _broken(output, str(error).removeprefix(f"{made}: ")) from error
+            raise broken(output, str(error).removeprefix(f"{made}: ")) from error
         if shown is not None and isinstance(net, GenderNet):
             save_weights(made, state, metadata | written(of_classifier(classifier, [shown()])))
         contents = made.read_bytes()
     atomic_write_bytes(output, contents)
-
-
-def _broken(output: Path, why: str) -> ValueError:
-    return ValueError(
-        f"the net learned nothing but broken numbers ({why}), {output} was left as it was: try a lower --learning-rate"
-    )
 
 
 def _halved(value: Tensor) -> Tensor:
